@@ -1,0 +1,102 @@
+"""Where things lie in the object store: every key of a deployment, as pure functions.
+
+::
+
+    operations/<op>/record.json            written once by the client, before its message
+    operations/<op>/cancel.json            written once by whoever cancels
+    operations/<op>/plan/<part>.json       written once by the leader: ``scan``, then ``main``
+    operations/<op>/status/<epoch>.json    rewritten by the leader of that epoch; readers believe the highest
+    operations/<op>/facts/<stage>/<index>.json
+    operations/<op>/parts/<index>          encoded bands of a file that is going out
+    operations/<op>/partial/<p>/           partial products of a split-k multiplication (Zarr arrays)
+    operations/<op>/input/<name>/          an operand as tiles, when it came as a file
+    open/<op>                              an operation that has not ended, or not been cleaned up after
+    matrices/<op>/                         the result, when the user named no place for it (a Zarr array)
+    staging/<op>/<name>                    a local file that a far fleet cannot see
+    leader/<epoch>                         created by the coordinator that takes the lead
+    control/<epoch>.json                   the leader's beacon and orders, rewritten every few seconds
+"""
+
+from __future__ import annotations
+
+OPEN = "open"
+OPERATIONS = "operations"
+LEADER = "leader"
+CONTROL = "control"
+
+
+def operation(op: str) -> str:
+    return f"{OPERATIONS}/{op}"
+
+
+def record(op: str) -> str:
+    return f"{OPERATIONS}/{op}/record.json"
+
+
+def cancel(op: str) -> str:
+    return f"{OPERATIONS}/{op}/cancel.json"
+
+
+def plan(op: str, part: str) -> str:
+    return f"{OPERATIONS}/{op}/plan/{part}.json"
+
+
+def statuses(op: str) -> str:
+    return f"{OPERATIONS}/{op}/status"
+
+
+def status(op: str, epoch: int) -> str:
+    return f"{OPERATIONS}/{op}/status/{epoch:06d}.json"
+
+
+def facts(op: str, stage: str) -> str:
+    return f"{OPERATIONS}/{op}/facts/{stage}"
+
+
+def parts(op: str) -> str:
+    return f"{OPERATIONS}/{op}/parts"
+
+
+def partial(op: str) -> str:
+    return f"{OPERATIONS}/{op}/partial"
+
+
+def operand(op: str, name: str) -> str:
+    return f"{OPERATIONS}/{op}/input/{name}"
+
+
+def open_mark(op: str) -> str:
+    return f"{OPEN}/{op}"
+
+
+def result(op: str) -> str:
+    return f"matrices/{op}"
+
+
+def staging(op: str) -> str:
+    return f"staging/{op}"
+
+
+def leader(epoch: int) -> str:
+    return f"{LEADER}/{epoch:06d}"
+
+
+def control(epoch: int) -> str:
+    return f"{CONTROL}/{epoch:06d}.json"
+
+
+def indexed(prefix: str, index: int) -> str:
+    """Key of the index-th small object under a prefix of facts or parts; sorts as the numbers do."""
+    return f"{prefix}/{index:08d}"
+
+
+def index_of_key(key: str) -> int | None:
+    """Inverse of ``indexed``; None for a key of another kind."""
+    name = key.rsplit("/", 1)[-1]
+    return int(name) if name.isdecimal() else None
+
+
+def epoch_of_key(key: str) -> int | None:
+    """Epoch of a leader, control or status key; None for a key of another kind."""
+    name = key.rsplit("/", 1)[-1].removesuffix(".json")
+    return int(name) if name.isdecimal() else None

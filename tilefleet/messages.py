@@ -1,0 +1,366 @@
+"""What travels over SQS: small, versioned, validated on receipt. No message carries matrix data.
+
+One union of messages per queue. A field that is only added is ignored by older readers; ``VERSION`` grows when a reader
+must know, and a message of a newer version than the reader's is refused (golden files in tests/unit/golden/).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from tilefleet.errors import BadInput, ErrorInfo
+from tilefleet.matrix import MatrixRef, Operand, Rect
+
+VERSION = 1
+MAX_MESSAGE_BYTES = 1024 * 1024  # SQS limit, also for a whole batch of ten
+
+T = TypeVar("T")
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Version = Annotated[int, msgspec.Meta(ge=1, le=VERSION)]
+
+
+class Wire(msgspec.Struct, frozen=True):
+    """Base of everything that is sent."""
+
+
+# ---- client → coordinator (operations queue) ------------------------------------------------------------------------
+
+
+class Submit(Wire, tag="submit"):
+    """There is a new record in the store: take it up. Losing this message only delays the operation."""
+
+    fleet: str
+    operation: str
+    v: Version = VERSION
+
+
+class Cancel(Wire, tag="cancel"):
+    """The operation's cancel object was written: look at it now."""
+
+    fleet: str
+    operation: str
+    v: Version = VERSION
+
+
+ClientMessage = Submit | Cancel
+
+
+# ---- coordinator → worker (jobs queue) ------------------------------------------------------------------------------
+
+
+class Epilogue(Wire):
+    """What follows a product: ``alpha * P + beta * C``, promoted step by step as NumPy does. None leaves a step out."""
+
+    alpha: str | None = None
+    beta: str | None = None
+    c: Operand | None = None
+
+
+class Gemm(Wire, tag="gemm"):
+    """One block of op(A) @ op(B), over columns k0 to k1 of op(A), streamed in panels ``panel_k`` deep."""
+
+    a: Operand
+    b: Operand
+    out: MatrixRef
+    rect: Rect
+    k0: int
+    k1: int
+    panel_k: int
+    product_dtype: str
+    epilogue: Epilogue | None = None
+
+
+class Reduce(Wire, tag="reduce"):
+    """Sum of ``n_parts`` partial products at ``{parts.url}/{p}``, then the epilogue: one block of the result."""
+
+    parts: MatrixRef
+    n_parts: int
+    out: MatrixRef
+    rect: Rect
+    epilogue: Epilogue | None = None
+
+
+class Term(Wire):
+    """``factor * op(X)``; no factor means op(X) itself."""
+
+    operand: Operand
+    factor: str | None = None
+
+
+class Elementwise(Wire, tag="elementwise"):
+    """One block of term, term + term or term - term: add, subtract, scale, transpose, and copying between layouts."""
+
+    terms: tuple[Term, ...]
+    out: MatrixRef
+    rect: Rect
+    is_subtraction: bool = False
+
+
+class Random(Wire, tag="random"):
+    """One block of random elements, the same for a seed whatever the tiles: each 256 × 256 cell has its own stream."""
+
+    out: MatrixRef
+    rect: Rect
+    low: str
+    high: str
+    seed: int
+
+
+class Gunzip(Wire, tag="gunzip"):
+    """A gzip-compressed CSV to a plain one at ``out.url``."""
+
+    source: MatrixRef
+    out: MatrixRef
+
+
+class ScanCsv(Wire, tag="scan_csv"):
+    """Rows, columns and the widest element type of the lines that begin in bytes [byte0, byte1); facts: ``CsvFacts``."""
+
+    source: MatrixRef
+    byte0: int
+    byte1: int
+    piece_bytes: int
+    facts_url: str
+    dtype: str | None = None
+
+
+class ParseCsv(Wire, tag="parse_csv"):
+    """Rows of ``rect`` (all columns) of a CSV: from ``byte0``, skip ``skip_rows`` lines, parse ``rect.rows`` of them."""
+
+    source: MatrixRef
+    out: MatrixRef
+    rect: Rect
+    byte0: int
+    byte1: int
+    skip_rows: int
+
+
+class Export(Wire, tag="export"):
+    """Rows of ``rect`` (all columns) encoded as npy elements or CSV lines into one part object at ``part_url``."""
+
+    source: MatrixRef
+    rect: Rect
+    format: Literal["npy", "csv"]
+    part_url: str
+
+
+class Publish(Wire, tag="publish"):
+    """Make the result appear under its name, whole, last of all: write ``zarr.json`` or join ``n_parts`` parts."""
+
+    out: MatrixRef
+    operation: str
+    parts_url: str | None = None
+    n_parts: int = 0
+    staged_url: str | None = None
+    is_overwrite: bool = False
+
+
+class Project(Wire, tag="project"):
+    """Rows of ``rect`` of op(B) times the check vectors of ``seed``: facts for ``Check``, at ``facts_url``."""
+
+    b: Operand
+    rect: Rect
+    seed: int
+    n_vectors: int
+    product_dtype: str
+    facts_url: str
+
+
+class Check(Wire, tag="check"):
+    """Rows of ``rect`` of a result against its operands; facts: ``CheckFacts``."""
+
+    result: MatrixRef
+    rect: Rect
+    facts_url: str
+    seed: int = 0
+    n_vectors: int = 0
+    product: Gemm | None = None
+    """For products: compare C·x with op(A)·(op(B)·x); projections lie at ``{projections_url}/{index}``."""
+    projections_url: str | None = None
+    projection_rows: int = 0
+    n_projections: int = 0
+    elementwise: Elementwise | None = None
+    """For sums, copies, …: compute the rows again and compare every element."""
+    random: Random | None = None
+
+
+Work = Gemm | Reduce | Elementwise | Random | Gunzip | ScanCsv | ParseCsv | Export | Publish | Project | Check
+
+
+class Job(Wire):
+    """One unit of work. (operation, stage, index) names it for ever; ``attempt`` counts tries at it."""
+
+    fleet: str
+    operation: str
+    stage: str
+    index: Count
+    attempt: Count
+    epoch: Count
+    peak_bytes: Count
+    work: Work
+    v: Version = VERSION
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (self.operation, self.stage, self.index)
+
+
+# ---- facts: small results of jobs, kept in the store and sent with the completion -----------------------------------
+
+
+class CsvFacts(Wire, tag="csv"):
+    """What a scan found: lines beginning in each piece of its bytes, columns (0 when there is no line), widest type."""
+
+    rows: tuple[int, ...]
+    cols: int
+    dtype: str
+
+
+class CheckFacts(Wire, tag="check"):
+    """``worst``: largest residual as a fraction of what rounding may cause (products); ``mismatches``: elements that differ."""
+
+    worst: float = 0.0
+    mismatches: int = 0
+    first_row: int = -1
+
+
+class BytesFact(Wire, tag="bytes"):
+    """Length of what a job wrote."""
+
+    n_bytes: int
+
+
+Facts = CsvFacts | CheckFacts | BytesFact
+
+
+# ---- worker → coordinator (completions queue) -----------------------------------------------------------------------
+
+
+class JobTimes(Wire):
+    """Where one attempt's time went. Phases overlap, so they may add up to more than ``total_s``."""
+
+    total_s: float = 0.0
+    waited_s: float = 0.0
+    """From receipt to start: for memory, or for the compute slot."""
+    fetched_s: float = 0.0
+    computed_s: float = 0.0
+    checked_s: float = 0.0
+    committed_s: float = 0.0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    flops: int = 0
+
+
+class WorkerHello(Wire, tag="hello"):
+    """A worker is there. A new ``incarnation`` under the same name means that the old process is gone."""
+
+    fleet: str
+    worker: str
+    incarnation: str
+    version: str
+    cores: int
+    memory_bytes: int
+    flops_per_s: float
+    """float64 multiply-adds counted as two, measured at start on the cores it owns."""
+    bytes_per_s: float
+    slots: int
+    v: Version = VERSION
+
+
+class WorkerHeartbeat(Wire, tag="heartbeat"):
+    """A worker lives, and these attempts are the ones it holds: (operation, stage, index, attempt)."""
+
+    fleet: str
+    worker: str
+    incarnation: str
+    held: tuple[tuple[str, str, int, int], ...]
+    v: Version = VERSION
+
+
+class WorkerBye(Wire, tag="bye"):
+    """A worker has drained and leaves; it holds nothing."""
+
+    fleet: str
+    worker: str
+    incarnation: str
+    v: Version = VERSION
+
+
+class JobDone(Wire, tag="done"):
+    """The job's output is committed in the store."""
+
+    fleet: str
+    worker: str
+    incarnation: str
+    operation: str
+    stage: str
+    index: Count
+    attempt: Count
+    times: JobTimes
+    check_worst: float | None = None
+    """Largest in-job residual as a fraction of its bound; None where nothing was checked."""
+    facts: Facts | None = None
+    v: Version = VERSION
+
+
+class JobFailed(Wire, tag="failed"):
+    """The attempt ended without a result. ``is_retryable`` says whether another attempt may help."""
+
+    fleet: str
+    worker: str
+    incarnation: str
+    operation: str
+    stage: str
+    index: Count
+    attempt: Count
+    error: ErrorInfo
+    is_retryable: bool
+    v: Version = VERSION
+
+
+WorkerMessage = WorkerHello | WorkerHeartbeat | WorkerBye | JobDone | JobFailed
+
+_ENCODER = msgspec.json.Encoder()
+_CLIENT = msgspec.json.Decoder(ClientMessage)
+_JOB = msgspec.json.Decoder(Job)
+_WORKER = msgspec.json.Decoder(WorkerMessage)
+_FACTS = msgspec.json.Decoder(Facts)
+
+
+def encode(message: Wire) -> str:
+    """The message as JSON text. Raises BadInput when it is larger than SQS takes."""
+    body = _ENCODER.encode(message)
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise BadInput(
+            f"a message of {len(body)} bytes is over the {MAX_MESSAGE_BYTES} that SQS takes; shorten the paths it names"
+        )
+    return body.decode()
+
+
+def decode_client(body: str) -> ClientMessage:
+    """Raises BadInput for anything that is not a valid message of ours."""
+    return _decode(_CLIENT, body)
+
+
+def decode_job(body: str) -> Job:
+    """Raises BadInput for anything that is not a valid message of ours."""
+    return _decode(_JOB, body)
+
+
+def decode_worker(body: str) -> WorkerMessage:
+    """Raises BadInput for anything that is not a valid message of ours."""
+    return _decode(_WORKER, body)
+
+
+def decode_facts(body: bytes) -> Facts:
+    """Raises BadInput for anything that is not a fact of ours."""
+    return _decode(_FACTS, body)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: str | bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise BadInput(f"not a message of ours: {error}") from error

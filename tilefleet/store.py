@@ -1,0 +1,244 @@
+"""The object store: S3 or a directory behind one small face, by obstore.
+
+The rules: a put is atomic; ``put_new`` creates or says that the key was there (first writer wins); a key that is not
+there raises NotFound; every other failure is one of ours with the URL in it. Nothing else in tilefleet touches obstore.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import LocalStore, ObjectStore, S3Store
+
+from tilefleet.config import StoreSection
+from tilefleet.errors import BadInput, DoesNotFit, NotAllowed, NotFound, TilefleetError, Unreachable
+
+Buffer = Any  # bytes, memoryview, obstore.Bytes, uint8 ndarray: what has the buffer protocol
+
+DELETE_AT_ONCE = 1000  # S3 DeleteObjects limit
+
+
+class Entry(NamedTuple):
+    """An object: its key relative to the store it was found in, its length and when it was written (UTC seconds)."""
+
+    key: str
+    size_bytes: int
+    modified_at: float
+
+
+class Store:
+    """Objects under one URL. Keys are relative to it; all methods but the constructor are coroutines."""
+
+    def __init__(self, backend: ObjectStore, url: str, prefix: str = "") -> None:
+        self._backend = backend
+        self._prefix = prefix
+        self.url = url
+
+    def __repr__(self) -> str:
+        return f"Store({self.url})"
+
+    def at(self, key: str) -> Store:
+        """The same store, rooted at a prefix."""
+        return Store(self._backend, f"{self.url.rstrip('/')}/{key}", self._full(key))
+
+    def url_of(self, key: str) -> str:
+        """URL of a key, as messages carry it."""
+        return f"{self.url.rstrip('/')}/{key}" if key else self.url
+
+    async def get(self, key: str) -> Buffer:
+        """The whole object. Raises NotFound."""
+        with self._errors(key):
+            answer = await obstore.get_async(self._backend, self._full(key))
+            return await answer.bytes_async()
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        """Bytes [start, end), cut at the end of the object. Raises NotFound, and BadInput when start is beyond the end."""
+        if end <= start:
+            return b""
+        with self._errors(key):
+            return await obstore.get_range_async(self._backend, self._full(key), start=start, end=end)
+
+    async def get_ranges(self, key: str, starts: list[int], ends: list[int]) -> list[Buffer]:
+        """Several ranges of one object; neighbouring ones are fetched together."""
+        with self._errors(key):
+            return list(await obstore.get_ranges_async(self._backend, self._full(key), starts=starts, ends=ends))
+
+    async def put(self, key: str, data: Buffer) -> None:
+        """Create or replace an object, atomically."""
+        with self._errors(key):
+            await obstore.put_async(self._backend, self._full(key), data, use_multipart=False)
+
+    async def put_new(self, key: str, data: Buffer) -> bool:
+        """Create an object, atomically. False, and no change, when the key was there."""
+        with self._errors(key):
+            try:
+                await obstore.put_async(self._backend, self._full(key), data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+        return True
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[Buffer]) -> None:
+        """Create or replace a large object from chunks, in bounded memory (a multi-part upload)."""
+        with self._errors(key):
+            await obstore.put_async(self._backend, self._full(key), chunks)
+
+    async def head(self, key: str) -> Entry | None:
+        """Length and age of an object; None when it is not there."""
+        try:
+            with self._errors(key):
+                meta = await obstore.head_async(self._backend, self._full(key))
+        except NotFound:
+            return None
+        return Entry(key, meta["size"], meta["last_modified"].timestamp())
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Entry]:
+        """Objects whose key begins with the whole path segments of ``prefix``, in no particular order."""
+        with self._errors(prefix):
+            async for batch in obstore.list(self._backend, self._full(prefix) or None, chunk_size=1000):
+                for meta in batch:
+                    yield Entry(self._relative(meta["path"]), meta["size"], meta["last_modified"].timestamp())
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that are not there are no error."""
+        full = [self._full(key) for key in keys]
+        for start in range(0, len(full), DELETE_AT_ONCE):
+            with self._errors(""):
+                try:
+                    await obstore.delete_async(self._backend, full[start : start + DELETE_AT_ONCE])
+                except (NotFoundError, FileNotFoundError):
+                    await self._delete_singly(full[start : start + DELETE_AT_ONCE])
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Remove everything below a prefix; how many objects that were."""
+        keys = [entry.key async for entry in self.list(prefix)]
+        await self.delete(keys)
+        return len(keys)
+
+    async def _delete_singly(self, full_keys: list[str]) -> None:
+        for key in full_keys:
+            try:
+                await obstore.delete_async(self._backend, key)
+            except (NotFoundError, FileNotFoundError):
+                continue
+
+    def _full(self, key: str) -> str:
+        if ".." in key.split("/"):
+            raise BadInput(f"{key!r} is not a key: '..' is not allowed in it")
+        return f"{self._prefix}/{key}".strip("/") if key else self._prefix
+
+    def _relative(self, full_key: str) -> str:
+        return full_key[len(self._prefix) :].lstrip("/")
+
+    @contextmanager
+    def _errors(self, key: str) -> Any:
+        try:
+            yield
+        except TilefleetError:
+            raise
+        except (BaseError, OSError) as error:
+            raise _translated(error, self.url_of(key)) from error
+
+
+class Stores:
+    """Opens URLs: one backend per bucket, so that connections are shared."""
+
+    def __init__(self, settings: StoreSection) -> None:
+        self._settings = settings
+        self._buckets: dict[str, ObjectStore] = {}
+
+    def open(self, url: str) -> Store:
+        """The store rooted at ``s3://bucket/prefix`` or ``file:///directory``. Raises BadInput for another URL."""
+        parts = urlsplit(url, allow_fragments=False)
+        if parts.scheme == "s3" and parts.netloc:
+            return Store(self._bucket(parts.netloc), url, url.removeprefix(f"s3://{parts.netloc}").strip("/"))
+        if parts.scheme == "file" and not parts.netloc:
+            path = path_of(url)
+            return Store(self._directory(), file_url(path), str(path).strip("/"))
+        raise BadInput(f"{url!r} is not a place tilefleet knows; write a local path, s3://bucket/key or file:///path")
+
+    def locate(self, url: str) -> tuple[Store, str]:
+        """The store of the directory above a URL, and its last segment as the key: for single files."""
+        above, _, name = url.rstrip("/").rpartition("/")
+        return self.open(above + ("/" if above in ("file://", "file:") else "")), unquote(name) if url.startswith(
+            "file:"
+        ) else name
+
+    def _bucket(self, bucket: str) -> ObjectStore:
+        if bucket not in self._buckets:
+            self._buckets[bucket] = _s3(bucket, self._settings)
+        return self._buckets[bucket]
+
+    def _directory(self) -> ObjectStore:
+        if "" not in self._buckets:
+            self._buckets[""] = LocalStore("/", automatic_cleanup=False)
+        return self._buckets[""]
+
+
+def file_url(path: Path) -> str:
+    """``file:///…`` of a local path, made absolute, percent-encoded."""
+    return "file://" + quote(os.path.abspath(path))
+
+
+def path_of(url: str) -> Path:
+    """The local path of a ``file:///`` URL."""
+    return Path(unquote(url.removeprefix("file://")))
+
+
+def _s3(bucket: str, settings: StoreSection) -> ObjectStore:
+    region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    endpoint = settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    extra: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+    return S3Store(
+        bucket,
+        region=region,
+        virtual_hosted_style_request=not endpoint,
+        client_options={"allow_http": endpoint.startswith("http://"), "timeout": timedelta(seconds=settings.timeout.s)},
+        credential_provider=_credentials(region),
+        **extra,
+    )
+
+
+def _credentials(region: str) -> Any:
+    from boto3 import Session
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    session = Session(region_name=region)
+    if session.get_credentials() is None:
+        raise NotAllowed(
+            "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run 'aws configure'"
+        )
+    return Boto3CredentialProvider(session)
+
+
+def _translated(error: Exception, url: str) -> TilefleetError:
+    text = str(error)
+    if isinstance(error, (NotFoundError, FileNotFoundError)):
+        return NotFound(
+            f"there is no {url}"
+            if "NoSuchBucket" not in text
+            else f"the bucket of {url} does not exist; create it or mend store.url"
+        )
+    if isinstance(error, (PermissionDeniedError, PermissionError)):
+        return NotAllowed(f"no permission for {url}; check its owner and mode, or the IAM policy of these credentials")
+    if isinstance(error, UnauthenticatedError) or "ExpiredToken" in text or "InvalidAccessKeyId" in text:
+        return NotAllowed(f"the store refused the credentials for {url} (absent, wrong or expired); renew them and try again")
+    if "os error 28" in text or "os error 122" in text or "No space left" in text:
+        return DoesNotFit(f"the disk that holds {url} is full; free space there or choose another place")
+    if "invalid range" in text.lower() or "InvalidRange" in text or "416" in text:
+        return BadInput(f"{url} is shorter than it should be; it was truncated or changed")
+    first_line = text.splitlines()[0] if text else type(error).__name__
+    return Unreachable(f"the store did not complete a request for {url}: {first_line}")
