@@ -239,8 +239,8 @@ def _line_of(text: str, section: str, key: str | None = None) -> int:
             current = header[1].strip("\"'")
             if key is None and current == section:
                 return number
-        elif key is not None and current == section and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
-            return number
-        elif re.match(rf"\s*{re.escape(section)}\s*(\.\s*{re.escape(key or '')}\s*)?=", line):
+        elif (key is not None and current == section and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line)) or re.match(
+            rf"\s*{re.escape(section)}\s*(\.\s*{re.escape(key or '')}\s*)?=", line
+        ):
             return number
     return 0

@@ -28,7 +28,7 @@ class Wire(msgspec.Struct, frozen=True):
 # ---- client → coordinator (operations queue) ------------------------------------------------------------------------
 
 
-class Submit(Wire, tag="submit"):
+class Submit(Wire, tag="submit", frozen=True):
     """There is a new record in the store: take it up. Losing this message only delays the operation."""
 
     fleet: str
@@ -36,7 +36,7 @@ class Submit(Wire, tag="submit"):
     v: Version = VERSION
 
 
-class Cancel(Wire, tag="cancel"):
+class Cancel(Wire, tag="cancel", frozen=True):
     """The operation's cancel object was written: look at it now."""
 
     fleet: str
@@ -50,7 +50,7 @@ ClientMessage = Submit | Cancel
 # ---- coordinator → worker (jobs queue) ------------------------------------------------------------------------------
 
 
-class Epilogue(Wire):
+class Epilogue(Wire, frozen=True):
     """What follows a product: ``alpha * P + beta * C``, promoted step by step as NumPy does. None leaves a step out."""
 
     alpha: str | None = None
@@ -58,7 +58,7 @@ class Epilogue(Wire):
     c: Operand | None = None
 
 
-class Gemm(Wire, tag="gemm"):
+class Gemm(Wire, tag="gemm", frozen=True):
     """One block of op(A) @ op(B), over columns k0 to k1 of op(A), streamed in panels ``panel_k`` deep."""
 
     a: Operand
@@ -72,7 +72,7 @@ class Gemm(Wire, tag="gemm"):
     epilogue: Epilogue | None = None
 
 
-class Reduce(Wire, tag="reduce"):
+class Reduce(Wire, tag="reduce", frozen=True):
     """Sum of ``n_parts`` partial products at ``{parts.url}/{p}``, then the epilogue: one block of the result."""
 
     parts: MatrixRef
@@ -82,14 +82,14 @@ class Reduce(Wire, tag="reduce"):
     epilogue: Epilogue | None = None
 
 
-class Term(Wire):
+class Term(Wire, frozen=True):
     """``factor * op(X)``; no factor means op(X) itself."""
 
     operand: Operand
     factor: str | None = None
 
 
-class Elementwise(Wire, tag="elementwise"):
+class Elementwise(Wire, tag="elementwise", frozen=True):
     """One block of term, term + term or term - term: add, subtract, scale, transpose, and copying between layouts."""
 
     terms: tuple[Term, ...]
@@ -98,7 +98,7 @@ class Elementwise(Wire, tag="elementwise"):
     is_subtraction: bool = False
 
 
-class Random(Wire, tag="random"):
+class Random(Wire, tag="random", frozen=True):
     """One block of random elements, the same for a seed whatever the tiles: each 256 × 256 cell has its own stream."""
 
     out: MatrixRef
@@ -108,14 +108,14 @@ class Random(Wire, tag="random"):
     seed: int
 
 
-class Gunzip(Wire, tag="gunzip"):
+class Gunzip(Wire, tag="gunzip", frozen=True):
     """A gzip-compressed CSV to a plain one at ``out.url``."""
 
     source: MatrixRef
     out: MatrixRef
 
 
-class ScanCsv(Wire, tag="scan_csv"):
+class ScanCsv(Wire, tag="scan_csv", frozen=True):
     """Rows, columns and the widest element type of the lines that begin in bytes [byte0, byte1); facts: ``CsvFacts``."""
 
     source: MatrixRef
@@ -126,7 +126,7 @@ class ScanCsv(Wire, tag="scan_csv"):
     dtype: str | None = None
 
 
-class ParseCsv(Wire, tag="parse_csv"):
+class ParseCsv(Wire, tag="parse_csv", frozen=True):
     """Rows of ``rect`` (all columns) of a CSV: from ``byte0``, skip ``skip_rows`` lines, parse ``rect.rows`` of them."""
 
     source: MatrixRef
@@ -137,7 +137,7 @@ class ParseCsv(Wire, tag="parse_csv"):
     skip_rows: int
 
 
-class Export(Wire, tag="export"):
+class Export(Wire, tag="export", frozen=True):
     """Rows of ``rect`` (all columns) encoded as npy elements or CSV lines into one part object at ``part_url``."""
 
     source: MatrixRef
@@ -146,7 +146,7 @@ class Export(Wire, tag="export"):
     part_url: str
 
 
-class Publish(Wire, tag="publish"):
+class Publish(Wire, tag="publish", frozen=True):
     """Make the result appear under its name, whole, last of all: write ``zarr.json`` or join ``n_parts`` parts."""
 
     out: MatrixRef
@@ -157,7 +157,7 @@ class Publish(Wire, tag="publish"):
     is_overwrite: bool = False
 
 
-class Project(Wire, tag="project"):
+class Project(Wire, tag="project", frozen=True):
     """Rows of ``rect`` of op(B) times the check vectors of ``seed``: facts for ``Check``, at ``facts_url``."""
 
     b: Operand
@@ -168,7 +168,7 @@ class Project(Wire, tag="project"):
     facts_url: str
 
 
-class Check(Wire, tag="check"):
+class Check(Wire, tag="check", frozen=True):
     """Rows of ``rect`` of a result against its operands; facts: ``CheckFacts``."""
 
     result: MatrixRef
@@ -189,7 +189,7 @@ class Check(Wire, tag="check"):
 Work = Gemm | Reduce | Elementwise | Random | Gunzip | ScanCsv | ParseCsv | Export | Publish | Project | Check
 
 
-class Job(Wire):
+class Job(Wire, frozen=True):
     """One unit of work. (operation, stage, index) names it for ever; ``attempt`` counts tries at it."""
 
     fleet: str
@@ -210,7 +210,7 @@ class Job(Wire):
 # ---- facts: small results of jobs, kept in the store and sent with the completion -----------------------------------
 
 
-class CsvFacts(Wire, tag="csv"):
+class CsvFacts(Wire, tag="csv", frozen=True):
     """What a scan found: lines beginning in each piece of its bytes, columns (0 when there is no line), widest type."""
 
     rows: tuple[int, ...]
@@ -218,7 +218,7 @@ class CsvFacts(Wire, tag="csv"):
     dtype: str
 
 
-class CheckFacts(Wire, tag="check"):
+class CheckFacts(Wire, tag="check", frozen=True):
     """``worst``: largest residual as a fraction of what rounding may cause (products); ``mismatches``: elements that differ."""
 
     worst: float = 0.0
@@ -226,7 +226,7 @@ class CheckFacts(Wire, tag="check"):
     first_row: int = -1
 
 
-class BytesFact(Wire, tag="bytes"):
+class BytesFact(Wire, tag="bytes", frozen=True):
     """Length of what a job wrote."""
 
     n_bytes: int
@@ -238,7 +238,7 @@ Facts = CsvFacts | CheckFacts | BytesFact
 # ---- worker → coordinator (completions queue) -----------------------------------------------------------------------
 
 
-class JobTimes(Wire):
+class JobTimes(Wire, frozen=True):
     """Where one attempt's time went. Phases overlap, so they may add up to more than ``total_s``."""
 
     total_s: float = 0.0
@@ -253,7 +253,7 @@ class JobTimes(Wire):
     flops: int = 0
 
 
-class WorkerHello(Wire, tag="hello"):
+class WorkerHello(Wire, tag="hello", frozen=True):
     """A worker is there. A new ``incarnation`` under the same name means that the old process is gone."""
 
     fleet: str
@@ -269,7 +269,7 @@ class WorkerHello(Wire, tag="hello"):
     v: Version = VERSION
 
 
-class WorkerHeartbeat(Wire, tag="heartbeat"):
+class WorkerHeartbeat(Wire, tag="heartbeat", frozen=True):
     """A worker lives, and these attempts are the ones it holds: (operation, stage, index, attempt)."""
 
     fleet: str
@@ -279,7 +279,7 @@ class WorkerHeartbeat(Wire, tag="heartbeat"):
     v: Version = VERSION
 
 
-class WorkerBye(Wire, tag="bye"):
+class WorkerBye(Wire, tag="bye", frozen=True):
     """A worker has drained and leaves; it holds nothing."""
 
     fleet: str
@@ -288,7 +288,7 @@ class WorkerBye(Wire, tag="bye"):
     v: Version = VERSION
 
 
-class JobDone(Wire, tag="done"):
+class JobDone(Wire, tag="done", frozen=True):
     """The job's output is committed in the store."""
 
     fleet: str
@@ -305,7 +305,7 @@ class JobDone(Wire, tag="done"):
     v: Version = VERSION
 
 
-class JobFailed(Wire, tag="failed"):
+class JobFailed(Wire, tag="failed", frozen=True):
     """The attempt ended without a result. ``is_retryable`` says whether another attempt may help."""
 
     fleet: str
@@ -323,10 +323,10 @@ class JobFailed(Wire, tag="failed"):
 WorkerMessage = WorkerHello | WorkerHeartbeat | WorkerBye | JobDone | JobFailed
 
 _ENCODER = msgspec.json.Encoder()
-_CLIENT = msgspec.json.Decoder(ClientMessage)
-_JOB = msgspec.json.Decoder(Job)
-_WORKER = msgspec.json.Decoder(WorkerMessage)
-_FACTS = msgspec.json.Decoder(Facts)
+_CLIENT: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_JOB: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
+_WORKER: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
+_FACTS: msgspec.json.Decoder[Facts] = msgspec.json.Decoder(Facts)
 
 
 def encode(message: Wire) -> str:

@@ -105,7 +105,7 @@ class Store:
             return None
         return Entry(key, meta["size"], meta["last_modified"].timestamp())
 
-    async def list(self, prefix: str = "") -> AsyncIterator[Entry]:
+    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
         """Objects whose key begins with the whole path segments of ``prefix``, in no particular order."""
         with self._errors(prefix):
             async for batch in obstore.list(self._backend, self._full(prefix) or None, chunk_size=1000):
@@ -124,7 +124,7 @@ class Store:
 
     async def delete_prefix(self, prefix: str) -> int:
         """Remove everything below a prefix; how many objects that were."""
-        keys = [entry.key async for entry in self.list(prefix)]
+        keys = [entry.key async for entry in self.entries(prefix)]
         await self.delete(keys)
         return len(keys)
 
@@ -189,8 +189,8 @@ class Stores:
 
 
 def file_url(path: Path) -> str:
-    """``file:///…`` of a local path, made absolute, percent-encoded."""
-    return "file://" + quote(os.path.abspath(path))
+    """``file:///…`` of a local path, made absolute (symbolic links followed), percent-encoded."""
+    return "file://" + quote(str(path.resolve()))
 
 
 def path_of(url: str) -> Path:
@@ -218,9 +218,7 @@ def _credentials(region: str) -> Any:
 
     session = Session(region_name=region)
     if session.get_credentials() is None:
-        raise NotAllowed(
-            "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run 'aws configure'"
-        )
+        raise NotAllowed("there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
     return Boto3CredentialProvider(session)
 
 
