@@ -7,10 +7,12 @@ deliveries it moves to the dead-letter queue.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 BATCH = 10  # SQS limit of entries in a batch
+REJECTED_BODY_BYTES = 200_000  # of a rejected message that are kept: JSON may escape each to six, 1 MiB is the limit
 
 
 class Received(NamedTuple):
@@ -50,3 +52,33 @@ class Queue(Protocol):
     async def purge(self) -> None:
         """Remove every message."""
         ...
+
+
+class Queues(Protocol):
+    """The queues of one fleet: ``SqsQueues`` and, for tests of the shells, ``MemoryQueues``."""
+
+    @property
+    def operations(self) -> Queue: ...
+    @property
+    def jobs(self) -> Queue: ...
+    @property
+    def completions(self) -> Queue: ...
+
+    def dead(self, queue: Any) -> Queue:
+        """The dead-letter queue of one of these queues."""
+        ...
+
+    async def ensure(self) -> None:
+        """Create what is missing."""
+        ...
+
+    async def resolve(self) -> None:
+        """Look every queue up. Raises NotFound naming the one that is absent."""
+        ...
+
+
+async def reject(queues: Queues, queue: Queue, received: Received, reason: str) -> None:
+    """Move a message nobody can read to the dead-letter queue, as ``{"reason": …, "body": …}``, for a person to look at."""
+    body = received.body.encode()[:REJECTED_BODY_BYTES].decode(errors="ignore")
+    await queues.dead(queue).send([json.dumps({"reason": reason, "body": body}, ensure_ascii=False)])
+    await queue.delete([received.handle])
