@@ -1,0 +1,78 @@
+# tilefleet: `make demo` shows it at work, `make test` checks everything. Each does its own set-up.
+MAKEFLAGS += --no-print-directory
+.SUFFIXES:
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
+PYTEST := -m pytest --quiet
+
+.PHONY: help demo install dev test check test-parallel test-serial test-newest test-floor docs system-packages clean
+
+help:
+	@echo "make demo    two workers multiply and add matrices here, checked and timed"
+	@echo "make test    make check, then every test; unit tests again on the newest and the oldest Python found"
+	@echo "make check   lint, format, types, import rules, systemd units"
+	@echo "make dev     the virtual environment with everything the tests need, and the pre-commit hooks"
+	@echo "make docs    write the generated reference pages again"
+	@echo "make clean   remove what these made in this directory"
+	@echo
+	@echo "PYTHON=/path/to/python3 chooses the interpreter (3.11 or newer)."
+
+# ---- what a user runs -----------------------------------------------------------------------------------------------
+
+demo: install
+	@$(BIN)/python demo/run.py
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: $(INSTALLED_BY)
+	@python=$$(tools/python.sh default) && tools/venv.sh $(VENV) "$$python" known-good
+	@touch $@
+
+# ---- what a developer runs ------------------------------------------------------------------------------------------
+
+dev: $(VENV)/.installed-test
+	@if [ -d .git ] && [ ! -e .git/hooks/pre-commit ] && command -v pre-commit >/dev/null; then pre-commit install; fi
+	@echo "Ready: . $(BIN)/activate"
+
+$(VENV)/.installed-test: $(INSTALLED_BY)
+	@python=$$(tools/python.sh default) && tools/venv.sh $(VENV) "$$python" known-good test
+	@touch $(VENV)/.installed $@
+
+test: system-packages check test-parallel test-serial test-newest test-floor
+	@echo "All tests passed."
+
+check: $(VENV)/.installed-test
+	@echo "ruff check";          $(BIN)/ruff check --quiet
+	@echo "ruff format --check"; $(BIN)/ruff format --check --quiet
+	@echo "mypy";                $(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary docs/generate.py $(wildcard demo/run.py)
+	@echo "lint-imports";        out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
+	@echo "systemd-analyze";     $(BIN)/python $(PYTEST) --no-header tests/unit/test_systemd.py
+
+# Layers that share nothing with one another run two at a time; those with servers and processes run alone.
+test-parallel: $(VENV)/.installed-test
+	@echo "Unit tests and simulation on $$($(BIN)/python --version)"
+	@$(BIN)/python $(PYTEST) -n 2 tests/unit tests/simulation
+
+test-serial: $(VENV)/.installed-test
+	@echo "Conformance, integration and acceptance tests"
+	@$(BIN)/python $(PYTEST) tests/conformance tests/integration tests/acceptance
+
+test-newest: $(VENV)/.installed-test
+	@tools/test-on.sh newest $(BIN)/python
+
+test-floor: $(VENV)/.installed-test
+	@tools/test-on.sh 3.11 $(BIN)/python
+
+docs: $(VENV)/.installed-test
+	@$(BIN)/python docs/generate.py
+
+system-packages:
+	@tools/system-packages.sh
+
+clean:
+	rm -rf .venv .venv-* .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
