@@ -27,7 +27,7 @@ def notify(state: str) -> bool:
     if address.startswith("@"):
         address = "\0" + address[1:]  # Linux's abstract namespace
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.setblocking(False)
+        channel.settimeout(0.1)  # blocks only while the listener's buffer is full
         channel.sendto(state.encode(), address)
         return True
     return False
