@@ -53,6 +53,7 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     random: RandomSpec | None = None
     verifies: str | None = None
     """verify: the operation whose result is checked; its operands are in a, b, c and its result in ``checked``."""
+    verifies_kind: Kind | None = None
     checked: MatrixRef | None = None
     out: Output = Output()
     csv_dtype: str | None = None

@@ -1,0 +1,219 @@
+"""The cost model: what a block shape costs in time, bytes and memory, and which one to take.
+
+Output-stationary blocks: a job reads (rows + cols) × k elements and writes rows × cols once, so a product of m × k and
+k × n by blocks of r × c moves about mnk (1/r + 1/c) elements; the least possible with S elements of fast memory is
+2mnk/√S (Hong & Kung 1981; Kwasniewski et al., COSMA, arXiv:1908.09606). Larger blocks move less, smaller ones balance
+better and end sooner: the planner weighs both with what the workers measured of themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from tilefleet.errors import DoesNotFit
+from tilefleet.footprint import peak_bytes
+from tilefleet.matrix import Grid, MatrixRef, Rect, ceil_div, default_tile
+from tilefleet.messages import Gemm, Work
+from tilefleet.quantities import format_bytes
+
+JOB_OVERHEAD_S = 0.02  # receive, commit the last tile, report: 10–20 ms measured on the embedded deployment
+SLOTS = 2  # jobs a worker holds: one computing, one fetching; so one job may use half of the memory
+STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
+
+
+class FleetFacts(msgspec.Struct, frozen=True):
+    """What the planner knows of the workers."""
+
+    n_workers: int = 2
+    memory_bytes: int = 1 << 30
+    """Data budget of the smallest worker."""
+    flops_per_s: float = 2e10
+    """Of one worker on float64, the mean."""
+    bytes_per_s: float = 5e8
+    """Between one worker and the store."""
+
+    @property
+    def job_bytes(self) -> int:
+        """What one job may need."""
+        return self.memory_bytes // SLOTS
+
+
+class GemmChoice(NamedTuple):
+    """How a product is cut, and what that costs."""
+
+    tile: tuple[int, int]
+    block: tuple[int, int]
+    panel_k: int
+    n_splits: int
+    split_k: int
+    peak_bytes: int
+    job_s: float
+    makespan_s: float
+    bytes_moved: int
+
+
+class GemmShape(NamedTuple):
+    """A product to cut: the template's blocks, tiles and depths are still open."""
+
+    template: Gemm
+    m: int
+    n: int
+    k: int
+    dtype: np.dtype
+    forced_tile: tuple[int, int] | None
+
+
+def flop_s(flops: float, dtype: np.dtype, fleet: FleetFacts) -> float:
+    """Seconds of one worker for that many multiply-adds (× 2) of that dtype; complex ones count as four real ones."""
+    speed = {"f4": 2.0, "c8": 0.5, "c16": 0.25, "b1": 1.6}.get(dtype.str[1:], 1.0 if dtype.kind == "f" else 0.7)
+    return flops / (fleet.flops_per_s * speed)
+
+
+def gemm_flops(m: int, n: int, k: int) -> int:
+    """Multiplications and additions of an m×k · k×n product."""
+    return 2 * m * n * k
+
+
+def choose_gemm(shape: GemmShape, fleet: FleetFacts, job_target_s: float) -> GemmChoice:
+    """The cheapest cut that fits in memory. Raises DoesNotFit, with the memory that would do, when none does."""
+    choices = list(_gemm_choices(shape, fleet))
+    fitting = [choice for choice in choices if choice.peak_bytes <= fleet.job_bytes]
+    if not fitting:
+        least = min(choice.peak_bytes for choice in choices) * SLOTS
+        raise DoesNotFit(
+            f"the product needs at least {format_bytes(least)} of data memory in each worker, and the smallest has "
+            f"{format_bytes(fleet.memory_bytes)}; raise worker.memory (local.memory for the embedded deployment) by the difference"
+        )
+    timely = [choice for choice in fitting if choice.job_s <= job_target_s] or [min(fitting, key=lambda c: c.job_s)]
+    best = min(choice.makespan_s for choice in timely)
+    return min((choice for choice in timely if choice.makespan_s <= best * 1.03), key=lambda c: (c.bytes_moved, c.makespan_s))
+
+
+def _gemm_choices(shape: GemmShape, fleet: FleetFacts) -> Iterator[GemmChoice]:
+    for tile in _tiles(shape, fleet):
+        grid = Grid((shape.m, shape.n), tile)
+        for up, across in _block_steps(grid):
+            block = (up * tile[0], across * tile[1])
+            for panel_k in _panels(shape):
+                yield from _splits(shape, fleet, tile, block, panel_k)
+
+
+def _tiles(shape: GemmShape, fleet: FleetFacts) -> Iterator[tuple[int, int]]:
+    if shape.forced_tile is not None:
+        yield shape.forced_tile
+        return
+    tile = default_tile((shape.m, shape.n), shape.dtype.itemsize)
+    yield tile
+    while max(tile) > 256:
+        grid = Grid((shape.m, shape.n), tile)
+        job_s = flop_s(gemm_flops(*tile, shape.k), shape.dtype, fleet)
+        smallest = _peak(shape, tile, tile, min(_panels(shape)))
+        if (grid.n_tiles >= 4 * fleet.n_workers or job_s < MIN_SPLIT_JOB_S) and smallest <= fleet.job_bytes:
+            return
+        tile = _halved(tile)
+        yield tile
+
+
+def _halved(tile: tuple[int, int]) -> tuple[int, int]:
+    longer = 0 if tile[0] >= tile[1] else 1
+    half = max(256, ceil_div(ceil_div(tile[longer], 2), 256) * 256)
+    return (half, tile[1]) if longer == 0 else (tile[0], half)
+
+
+def _block_steps(grid: Grid) -> Iterator[tuple[int, int]]:
+    for up in STEPS:
+        for across in STEPS:
+            rows, cols = up * grid.tile[0], across * grid.tile[1]
+            is_over = (up > 1 and up > grid.n_rows) or (across > 1 and across > grid.n_cols)
+            is_stretched = (rows > 4 * cols and across < grid.n_cols) or (cols > 4 * rows and up < grid.n_rows)
+            if not is_over and (not is_stretched or up == across == 1):
+                yield up, across
+
+
+def _panels(shape: GemmShape) -> list[int]:
+    """Panel depths to try: those of the operands' tiles first, so that each is fetched whole and once."""
+    depths = set()
+    for operand, axis in ((shape.template.a, 1), (shape.template.b, 0)):
+        tile = operand.matrix.tile
+        depths.add(tile[1 - axis if operand.is_transposed else axis] if tile else 1024)
+    deepest = max(depths)
+    depths |= {max(256, deepest // 2), 256}
+    return sorted({max(1, min(depth, shape.k)) for depth in depths})
+
+
+def _splits(
+    shape: GemmShape, fleet: FleetFacts, tile: tuple[int, int], block: tuple[int, int], panel_k: int
+) -> Iterator[GemmChoice]:
+    n_blocks = Grid((shape.m, shape.n), block).n_tiles
+    yield _choice(shape, fleet, tile, block, panel_k, 1)
+    job_s = flop_s(gemm_flops(min(block[0], shape.m), min(block[1], shape.n), shape.k), shape.dtype, fleet)
+    if 0 < n_blocks < fleet.n_workers and job_s > 2 * MIN_SPLIT_JOB_S:
+        n_splits = min(ceil_div(2 * fleet.n_workers, n_blocks), ceil_div(shape.k, panel_k))
+        if n_splits > 1:
+            yield _choice(shape, fleet, tile, block, panel_k, n_splits)
+
+
+def _choice(
+    shape: GemmShape, fleet: FleetFacts, tile: tuple[int, int], block: tuple[int, int], panel_k: int, n_splits: int
+) -> GemmChoice:
+    m, n, k, itemsize = shape.m, shape.n, shape.k, shape.dtype.itemsize
+    rows, cols = min(block[0], m), min(block[1], n)
+    split_k = ceil_div(ceil_div(k, n_splits), panel_k) * panel_k if n_splits > 1 else k
+    n_splits = ceil_div(k, split_k) if n_splits > 1 else 1
+    n_blocks = Grid((m, n), block).n_tiles
+    arithmetic_s = flop_s(gemm_flops(rows, cols, split_k), shape.dtype, fleet)
+    transfer_s = (rows + cols) * split_k * itemsize / fleet.bytes_per_s
+    edges_s = ((rows + cols) * min(panel_k, split_k) + rows * cols) * itemsize / fleet.bytes_per_s
+    job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S
+    waves = ceil_div(n_blocks * n_splits, fleet.n_workers)
+    reduce_s = (n_splits + 1) * m * n * itemsize / fleet.bytes_per_s / fleet.n_workers if n_splits > 1 else 0.0
+    moved = int((ceil_div(n, block[1]) * m * k + ceil_div(m, block[0]) * k * n + m * n * (2 * n_splits + 1 if n_splits > 1 else 1)))
+    return GemmChoice(
+        tile, block, panel_k, n_splits, split_k, _peak(shape, tile, block, panel_k), job_s + edges_s,
+        waves * job_s + edges_s + reduce_s, moved * itemsize,
+    )  # fmt: skip
+
+
+def _peak(shape: GemmShape, tile: tuple[int, int], block: tuple[int, int], panel_k: int) -> int:
+    out = msgspec.structs.replace(shape.template.out, shape=(shape.m, shape.n), tile=tile)
+    rect = Rect(0, min(block[0], shape.m), 0, min(block[1], shape.n))
+    return peak_bytes(msgspec.structs.replace(shape.template, out=out, rect=rect, k0=0, k1=shape.k, panel_k=panel_k))
+
+
+def choose_block(
+    out: MatrixRef, work_of: Callable[[Rect], Work], fleet: FleetFacts, *, whole_rows: bool = False
+) -> tuple[tuple[int, int], int]:
+    """A block for work that reads each element once, and its peak memory: a few tiles, enough jobs for every worker.
+
+    With ``whole_rows`` a block spans all columns. Raises DoesNotFit, with the memory that would do.
+    """
+    grid = out.grid
+    across = max(1, grid.n_cols) if whole_rows else 1
+    block = (grid.tile[0], across * grid.tile[1])
+    while not whole_rows and across < grid.n_cols and grid.n_tiles // (across + 1) >= 4 * fleet.n_workers:
+        wider = (grid.tile[0], (across + 1) * grid.tile[1])
+        if _block_peak(grid, wider, work_of) > min(fleet.job_bytes, 128 * 2**20):
+            break
+        block, across = wider, across + 1
+    peak = _block_peak(grid, block, work_of)
+    if peak > fleet.job_bytes:
+        raise DoesNotFit(
+            f"one block of {block[0]}×{block[1]} elements needs {format_bytes(SLOTS * peak)} of data memory in each worker, and "
+            f"the smallest has {format_bytes(fleet.memory_bytes)}; raise worker.memory (local.memory for the embedded deployment)"
+        )
+    return block, peak
+
+
+def _block_peak(grid: Grid, block: tuple[int, int], work_of: Callable[[Rect], Work]) -> int:
+    return peak_bytes(work_of(Rect(0, min(block[0], grid.shape[0]), 0, min(block[1], grid.shape[1]))))
+
+
+def lower_bound_bytes(m: int, n: int, k: int, itemsize: int, memory_bytes: int) -> int:
+    """2mnk/√S elements, in bytes, with S elements of memory; never less than touching everything once."""
+    s_elements = max(1, memory_bytes // itemsize)
+    return max(int(2 * m * n * k / s_elements**0.5), m * k + k * n + m * n) * itemsize

@@ -1,0 +1,104 @@
+"""What happens to the scheduler (events, in the past tense) and what it wants done (commands, imperative).
+
+Every effect of a command comes back as an event. Times are seconds of one monotonic clock, passed in.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from coordinator.core.plans import Part, Plan
+from tilefleet.messages import Facts, Job, WorkerMessage
+from tilefleet.records import OperationRecord, OperationStatus
+
+
+class Adopted(msgspec.Struct, frozen=True):
+    """An operation was taken up, new or from an earlier leader: its record and what the store knows of it."""
+
+    record: OperationRecord
+    plans: dict[Part, Plan] = {}
+    done: dict[str, tuple[int, ...]] = {}
+    """By stage: jobs whose output is in the store."""
+    facts: dict[str, dict[int, Facts]] = {}
+    """By stage: what those jobs found out."""
+    status: OperationStatus | None = None
+    is_cancelled: bool = False
+
+
+class PlanSaved(msgspec.Struct, frozen=True):
+    """A part of a plan is in the store: this one, which may be an earlier leader's instead of ours."""
+
+    operation: str
+    plan: Plan
+
+
+class CancelAsked(msgspec.Struct, frozen=True):
+    """Somebody wants an operation to end."""
+
+    operation: str
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A worker said something."""
+
+    message: WorkerMessage
+
+
+class DeadLettered(msgspec.Struct, frozen=True):
+    """A job was delivered as often as the queue allows, and nobody finished it."""
+
+    job: Job
+
+
+class QueueLost(msgspec.Struct, frozen=True):
+    """The jobs queue was gone and was made again, empty."""
+
+
+class SendFailed(msgspec.Struct, frozen=True):
+    """These jobs did not get into the queue."""
+
+    jobs: tuple[Job, ...]
+
+
+class CleanedUp(msgspec.Struct, frozen=True):
+    """Everything temporary of an ended operation is gone, and it is no longer marked open."""
+
+    operation: str
+
+
+class Ticked(msgspec.Struct, frozen=True):
+    """Time passed."""
+
+
+Event = Adopted | PlanSaved | CancelAsked | Heard | DeadLettered | QueueLost | SendFailed | CleanedUp | Ticked
+
+
+class SavePlan(msgspec.Struct, frozen=True):
+    """Write the plan unless there is one; answer ``PlanSaved`` with the one that is there."""
+
+    operation: str
+    plan: Plan
+
+
+class SendJobs(msgspec.Struct, frozen=True):
+    """Put these into the jobs queue; answer ``SendFailed`` for those that did not get in."""
+
+    jobs: tuple[Job, ...]
+
+
+class WriteStatus(msgspec.Struct, frozen=True):
+    """Replace this leader's status object of the operation; a newer one of the same operation may overtake it."""
+
+    status: OperationStatus
+
+
+class CleanUp(msgspec.Struct, frozen=True):
+    """Remove what is temporary, and the result too unless it is kept, then the open mark; answer ``CleanedUp``."""
+
+    operation: str
+    keeps_result: bool
+    urls: tuple[str, ...] = ()
+    """Beside the operation's own prefixes: where tiles of an unfinished result may lie."""
+
+
+Command = SavePlan | SendJobs | WriteStatus | CleanUp

@@ -1,0 +1,287 @@
+"""From an operation's record to its stages. Pure: what is known goes in, a plan comes out.
+
+An operation is planned in parts, because a CSV's shape is known only after it was read once: ``gunzip`` (compressed
+CSVs become plain), ``scan`` (rows, columns, types), ``main`` (everything else). Parts that are not needed are left out.
+Each part is written to the store before its jobs are sent, so that whoever takes over goes on with the same one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from coordinator.core import cost
+from coordinator.core.cost import FleetFacts
+from coordinator.core.outputs import Places, result_stages
+from coordinator.core.products import product_stages, verify_stages
+from coordinator.core.stages import (
+    BlockStage,
+    ElementwiseStage,
+    GunzipStage,
+    ParseStage,
+    RandomStage,
+    ScanStage,
+    Stage,
+)
+from tilefleet import submission
+from tilefleet.errors import BadInput
+from tilefleet.formats.csv_index import bands
+from tilefleet.matrix import MatrixRef, Operand, Rect, ceil_div, default_tile
+from tilefleet.messages import CsvFacts, ParseCsv, Random, Term
+from tilefleet.records import OperationRecord
+
+Part = Literal["gunzip", "scan", "main"]
+PIECE_BYTES = 4 * 2**20  # granularity of the row index of a CSV: a band re-reads at most this much
+RANGE_BYTES = 64 * 2**20  # bytes of one scan job: 0.1–0.3 s of parsing
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the configuration says to the planner."""
+
+    store_url: str
+    job_target_s: float = 20.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """One part of an operation's plan."""
+
+    part: Part
+    stages: tuple[Stage, ...]
+    sources: dict[str, MatrixRef] = {}
+    """What the operands' URLs stand for by now: plain files for compressed ones, tiles for parsed ones."""
+    result: MatrixRef | None = None
+    predicted_s: float = 0.0
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What was found out since the record was written."""
+
+    sources: dict[str, MatrixRef] = {}
+    """By URL in the record: the matrix to use in its place."""
+    scans: dict[str, CsvFacts] = {}
+    """By URL in the record: the facts of all ranges of the (plain) CSV, joined."""
+
+
+def operands(record: OperationRecord) -> dict[str, MatrixRef]:
+    """The matrices an operation reads, by their place in the record; each URL once."""
+    places = {"a": record.a, "b": record.b, "c": record.c}
+    found = {name: operand.matrix for name, operand in places.items() if operand is not None}
+    if record.checked is not None:
+        found["checked"] = record.checked
+    unique: dict[str, str] = {}
+    for name, matrix in found.items():
+        unique.setdefault(matrix.url, name)
+    return {name: found[name] for name in unique.values()}
+
+
+def next_part(record: OperationRecord, done: frozenset[Part]) -> Part | None:
+    """The part to plan next; None when the operation is finished."""
+    csvs = [matrix for matrix in operands(record).values() if matrix.format == "csv"]
+    if any(matrix.is_gzip for matrix in csvs) and "gunzip" not in done:
+        return "gunzip"
+    if csvs and "scan" not in done:
+        return "scan"
+    return "main" if "main" not in done else None
+
+
+def plan(part: Part, record: OperationRecord, known: Known, fleet: FleetFacts, settings: Settings) -> Plan:
+    """That part of the plan.
+
+    Raises BadInput (shapes or types that do not go together, now that they are known) and DoesNotFit.
+    """
+    places = Places(settings.store_url, record.id)
+    if part == "gunzip":
+        return _gunzip_plan(record, places)
+    if part == "scan":
+        return _scan_plan(record, known, places, fleet)
+    return _main_plan(record, known, places, fleet, settings)
+
+
+def _gunzip_plan(record: OperationRecord, places: Places) -> Plan:
+    stages, sources = [], {}
+    for name, matrix in operands(record).items():
+        if matrix.format == "csv" and matrix.is_gzip:
+            plain = msgspec.structs.replace(matrix, url=f"{places.operand(name)}.csv", is_gzip=False, size_bytes=0)
+            stages.append(GunzipStage(name=f"gunzip_{name}", phase="ingest", source=matrix, out=plain))
+            sources[matrix.url] = plain
+    return Plan("gunzip", tuple(stages), sources)
+
+
+def _scan_plan(record: OperationRecord, known: Known, places: Places, fleet: FleetFacts) -> Plan:
+    stages = []
+    for name, matrix in operands(record).items():
+        if matrix.format != "csv":
+            continue
+        plain = known.sources.get(matrix.url, matrix)
+        share = plain.size_bytes // (2 * fleet.n_workers)
+        range_bytes = max(PIECE_BYTES, min(RANGE_BYTES, share // PIECE_BYTES * PIECE_BYTES))
+        stages.append(
+            ScanStage(
+                name=f"scan_{name}", phase="ingest", source=plain, size_bytes=plain.size_bytes, range_bytes=range_bytes,
+                piece_bytes=PIECE_BYTES, facts_url=places.facts(f"scan_{name}"), dtype=matrix.dtype or record.csv_dtype,
+            )  # fmt: skip
+        )
+    return Plan("scan", tuple(stages), known.sources)
+
+
+def join_scans(facts: list[CsvFacts], url: str) -> CsvFacts:
+    """The facts of all ranges of one CSV as one. Raises BadInput when ranges disagree on the number of columns."""
+    widths = sorted({fact.cols for fact in facts if fact.cols})
+    if len(widths) > 1:
+        raise BadInput(f"{url} is ragged: some lines have {widths[0]} fields and others {widths[-1]}; every row needs as many")
+    order = ("bool", "int64", "uint64", "float64", "complex128")
+    named = {fact.dtype for fact in facts if fact.cols}
+    dtype = max(named, key=order.index) if named <= set(order) and named else next(iter(named), "float64")
+    return CsvFacts(tuple(count for fact in facts for count in fact.rows), widths[0] if widths else 0, dtype)
+
+
+def _main_plan(record: OperationRecord, known: Known, places: Places, fleet: FleetFacts, settings: Settings) -> Plan:
+    resolved = _resolved(record, known)
+    shape, dtype = _known_type(resolved)
+    ingest: list[Stage] = []
+    sources: dict[str, MatrixRef] = {}
+    for name, matrix in operands(resolved).items():
+        stage = _ingest_stage(name, matrix, record, known, places, fleet)
+        if stage is not None:
+            ingest.append(stage)
+            sources[matrix.url] = stage.out
+    ready = _with_sources(resolved, sources)
+    after = tuple(stage.name for stage in ingest)
+    if record.kind == "verify":
+        return _summed(Plan("main", (*ingest, *verify_stages(ready, after, places, fleet)), sources), fleet)
+    out = places.result(record, shape, dtype.name, record.tile or default_tile(shape, dtype.itemsize))
+    made = _computing(ready, out, after, places, fleet, settings)
+    tiles = made[-1].out if made else _source(ready)
+    published = result_stages(record, tiles, tuple(stage.name for stage in (*ingest, *made)), places, fleet)
+    return _summed(Plan("main", (*ingest, *made, *published.stages), sources, published.result), fleet)
+
+
+def _source(record: OperationRecord) -> MatrixRef:
+    if record.a is None:
+        raise BadInput(f"the record of {record.id} has no matrix a")
+    return record.a.matrix
+
+
+def _known_type(record: OperationRecord) -> tuple[tuple[int, int], np.dtype]:
+    shape, dtype = submission.result_type(record)
+    if shape is None or dtype is None:
+        raise BadInput(f"the record of {record.id} does not say the shape and type of its operands")
+    return shape, dtype
+
+
+def _resolved(record: OperationRecord, known: Known) -> OperationRecord:
+    """The record with every CSV's shape and dtype filled in."""
+    sources = {}
+    for matrix in operands(record).values():
+        scan = known.scans.get(matrix.url)
+        if matrix.format == "csv" and scan is not None:
+            plain = known.sources.get(matrix.url, matrix)
+            shape, dtype = (sum(scan.rows), scan.cols), matrix.dtype or record.csv_dtype or scan.dtype
+            sources[matrix.url] = msgspec.structs.replace(plain, shape=shape, dtype=dtype)
+    return _with_sources(record, sources)
+
+
+def _with_sources(record: OperationRecord, sources: dict[str, MatrixRef]) -> OperationRecord:
+    def swapped(operand: Operand | None) -> Operand | None:
+        if operand is None or operand.matrix.url not in sources:
+            return operand
+        return msgspec.structs.replace(operand, matrix=sources[operand.matrix.url])
+
+    checked = sources.get(record.checked.url, record.checked) if record.checked else None
+    return msgspec.structs.replace(record, a=swapped(record.a), b=swapped(record.b), c=swapped(record.c), checked=checked)
+
+
+def _ingest_stage(
+    name: str, matrix: MatrixRef, record: OperationRecord, known: Known, places: Places, fleet: FleetFacts
+) -> BlockStage | None:
+    if matrix.format == "csv":
+        return _parse_stage(name, matrix, record, known, places, fleet)
+    is_read_often = record.kind in ("multiply", "verify") and name != "c"
+    if matrix.format == "npy" and matrix.url.startswith("s3://") and is_read_often:
+        out = places.tiles(places.operand(name), matrix)
+        terms = (Term(Operand(matrix)),)
+        return _elementwise(f"ingest_{name}", "ingest", terms, out, (), fleet)
+    return None
+
+
+def _parse_stage(
+    name: str, matrix: MatrixRef, record: OperationRecord, known: Known, places: Places, fleet: FleetFacts
+) -> ParseStage:
+    scan = next(known.scans[url] for url, plain in _plain_urls(record, known).items() if plain == matrix.url)
+    tiles = places.tiles(places.operand(name), matrix)
+    if record.kind == "convert" and record.out.format == "zarr":  # then the parsed tiles are the result
+        tiles = places.result(record, tiles.grid.shape, matrix.dtype or "", record.tile or tiles.grid.tile)
+    out = _band_fitting(tiles, matrix, fleet)
+    block, peak = cost.choose_block(out, lambda rect: ParseCsv(matrix, out, rect, 0, rect.rows, 0), fleet, whole_rows=True)
+    index = bands(scan.rows, PIECE_BYTES, matrix.size_bytes, block[0])
+    return ParseStage(
+        name=f"parse_{name}", phase="ingest", out=out, block=block, source=matrix, peak_bytes=peak,
+        byte0=index.byte0, byte1=index.byte1, skip_rows=index.skip_rows, job_s=out_s(out, block, fleet) * 4,
+    )  # fmt: skip
+
+
+def _plain_urls(record: OperationRecord, known: Known) -> dict[str, str]:
+    return {m.url: known.sources.get(m.url, m).url for m in operands(record).values() if m.format == "csv"}
+
+
+def _band_fitting(out: MatrixRef, source: MatrixRef, fleet: FleetFacts) -> MatrixRef:
+    """Tiles low enough that a band of whole rows fits in one job: a CSV is parsed by rows."""
+    rows, cols = out.grid.tile
+    while rows > 1:
+        rect = Rect(0, min(rows, out.grid.shape[0]), 0, out.grid.shape[1])
+        if cost.peak_bytes(ParseCsv(source, out, rect, 0, rect.rows, 0)) <= fleet.job_bytes:
+            break
+        rows = max(1, rows // 2)
+    return msgspec.structs.replace(out, tile=(rows, cols))
+
+
+def _computing(
+    record: OperationRecord, out: MatrixRef, after: tuple[str, ...], places: Places, fleet: FleetFacts, settings: Settings
+) -> tuple[BlockStage, ...]:
+    if record.kind == "multiply":
+        return product_stages(record, out, after, places, fleet, settings.job_target_s)
+    if record.kind == "random":
+        return (_random_stage(record, out, fleet),)
+    if record.kind == "convert" and (after or record.out.format != "zarr"):
+        return ()  # the tiles just parsed are the result, or the source is encoded as it lies
+    terms = tuple(
+        Term(operand, factor) for operand, factor in ((record.a, record.alpha), (record.b, record.beta)) if operand is not None
+    )
+    return (_elementwise(record.kind, "compute", terms, out, after, fleet, is_subtraction=record.kind == "subtract"),)
+
+
+def _random_stage(record: OperationRecord, out: MatrixRef, fleet: FleetFacts) -> RandomStage:
+    spec = record.random
+    if spec is None:
+        raise BadInput(f"the record of {record.id} asks for a random matrix without saying which")
+    block, peak = cost.choose_block(out, lambda rect: Random(out, rect, spec.low, spec.high, spec.seed), fleet)
+    return RandomStage(
+        name="random", phase="compute", out=out, block=block, low=spec.low, high=spec.high, seed=spec.seed,
+        peak_bytes=peak, job_s=out_s(out, block, fleet) * 2,
+    )  # fmt: skip
+
+
+def _elementwise(
+    name: str, phase: Literal["ingest", "compute"], terms: tuple[Term, ...], out: MatrixRef, after: tuple[str, ...],
+    fleet: FleetFacts, *, is_subtraction: bool = False,
+) -> ElementwiseStage:  # fmt: skip
+    stage = ElementwiseStage(
+        name=name, phase=phase, after=after, out=out, block=out.grid.tile, terms=terms, is_subtraction=is_subtraction
+    )
+    block, peak = cost.choose_block(out, lambda rect: msgspec.structs.replace(stage.work(0), rect=rect), fleet)
+    job_s = out_s(out, block, fleet) * (1 + len(terms))
+    return msgspec.structs.replace(stage, block=block, peak_bytes=peak, job_s=job_s)
+
+
+def out_s(out: MatrixRef, block: tuple[int, int], fleet: FleetFacts) -> float:
+    """Seconds to move one block of ``out`` between a worker and the store."""
+    rows, cols = min(block[0], out.grid.shape[0]), min(block[1], out.grid.shape[1])
+    return cost.JOB_OVERHEAD_S + rows * cols * np.dtype(out.dtype).itemsize / fleet.bytes_per_s
+
+
+def _summed(plan: Plan, fleet: FleetFacts) -> Plan:
+    """The plan with its predicted time: stages one after another, jobs of a stage spread over the workers."""
+    predicted_s = sum(ceil_div(stage.n_jobs, fleet.n_workers) * (stage.job_s or cost.JOB_OVERHEAD_S) for stage in plan.stages)
+    return msgspec.structs.replace(plan, predicted_s=predicted_s)

@@ -1,0 +1,94 @@
+"""The workers as their messages show them: who lives, what each holds, what the fleet can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from coordinator.core.cost import FleetFacts
+from tilefleet.messages import WorkerHello
+from tilefleet.records import WorkerView
+
+Held = tuple[str, str, int, int]
+"""(operation, stage, index, attempt)."""
+
+
+class Worker(msgspec.Struct):
+    """One incarnation of a worker."""
+
+    hello: WorkerHello
+    heard: float
+    held: frozenset[Held] = frozenset()
+    heartbeat: float = 0.0
+    """When ``held`` was last reported."""
+
+
+class Workers:
+    """The table of live workers, by name. A new incarnation takes its predecessor's place."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Worker] = {}
+        self.newest = float("-inf")
+        """When a worker was last added."""
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._by_name.values())
+
+    def hello(self, message: WorkerHello, now: float) -> Worker | None:
+        """Take a worker up; the earlier incarnation that it replaces, if there was one."""
+        known = self._by_name.get(message.worker)
+        if known is not None and known.hello.incarnation == message.incarnation:
+            known.hello, known.heard = message, now
+            return None
+        self._by_name[message.worker] = Worker(message, now)
+        self.newest = now
+        return known
+
+    def heard(self, name: str, incarnation: str, now: float) -> Worker | None:
+        """Note a sign of life; None when it comes from a worker that is not known, or no longer."""
+        worker = self._by_name.get(name)
+        if worker is None or worker.hello.incarnation != incarnation:
+            return None
+        worker.heard = now
+        return worker
+
+    def gone(self, name: str, incarnation: str) -> Worker | None:
+        """Forget a worker that said it leaves."""
+        worker = self._by_name.get(name)
+        if worker is None or worker.hello.incarnation != incarnation:
+            return None
+        return self._by_name.pop(name)
+
+    def lose_silent(self, now: float, silence_s: float) -> list[Worker]:
+        """Forget, and return, the workers that were not heard for too long."""
+        lost = [worker for worker in self if now - worker.heard > silence_s]
+        for worker in lost:
+            del self._by_name[worker.hello.worker]
+        return lost
+
+    def facts(self) -> FleetFacts:
+        """What the planner may count on: the smallest memory, mean speeds."""
+        if not self._by_name:
+            return FleetFacts()
+        hellos = [worker.hello for worker in self]
+        return FleetFacts(
+            n_workers=len(hellos),
+            memory_bytes=min(hello.memory_bytes for hello in hellos),
+            flops_per_s=max(1e6, sum(hello.flops_per_s for hello in hellos) / len(hellos)),
+            bytes_per_s=max(1e5, sum(hello.bytes_per_s for hello in hellos) / len(hellos)),
+        )
+
+    def views(self, wall_offset: float) -> tuple[WorkerView, ...]:
+        """For the control object; ``wall_offset`` turns the scheduler's clock into seconds since 1970."""
+        return tuple(
+            WorkerView(
+                name=worker.hello.worker, incarnation=worker.hello.incarnation, version=worker.hello.version,
+                cores=worker.hello.cores, memory_bytes=worker.hello.memory_bytes, flops_per_s=worker.hello.flops_per_s,
+                bytes_per_s=worker.hello.bytes_per_s, heard_at=worker.heard + wall_offset, held=len(worker.held),
+            )
+            for worker in sorted(self, key=lambda worker: worker.hello.worker)
+        )  # fmt: skip
