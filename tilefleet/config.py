@@ -128,6 +128,7 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[log]: JSON lines on standard output."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lines below it are not written. info: what happened to operations, jobs and workers; debug adds every request."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
