@@ -51,13 +51,24 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.url})"
 
+    @property
+    def backend(self) -> ObjectStore:
+        """For zarr-python, which reads foreign arrays through it."""
+        return self._backend
+
+    @property
+    def prefix(self) -> str:
+        """Where this store is rooted in its backend; empty for the top."""
+        return self._prefix
+
     def at(self, key: str) -> Store:
         """The same store, rooted at a prefix."""
-        return Store(self._backend, f"{self.url.rstrip('/')}/{key}", self._full(key))
+        return Store(self._backend, self.url_of(key), self._full(key))
 
     def url_of(self, key: str) -> str:
         """URL of a key, as messages carry it."""
-        return f"{self.url.rstrip('/')}/{key}" if key else self.url
+        escaped = quote(key) if self.url.startswith("file:") else key
+        return f"{self.url.rstrip('/')}/{escaped}" if key else self.url
 
     async def get(self, key: str) -> Buffer:
         """The whole object. Raises NotFound."""
@@ -112,6 +123,12 @@ class Store:
                 for meta in batch:
                     yield Entry(self._relative(meta["path"]), meta["size"], meta["last_modified"].timestamp())
 
+    async def folders(self, prefix: str) -> list[str]:
+        """Names of the path segments that follow a prefix and have keys below them, without listing those."""
+        with self._errors(prefix):
+            found = await obstore.list_with_delimiter_async(self._backend, self._full(prefix) or None)
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in found["common_prefixes"]]
+
     async def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that are not there are no error."""
         full = [self._full(key) for key in keys]
@@ -149,8 +166,8 @@ class Store:
             yield
         except TilefleetError:
             raise
-        except (BaseError, OSError) as error:
-            raise _translated(error, self.url_of(key)) from error
+        except (BaseError, OSError, ValueError) as error:
+            raise translated(error, self.url_of(key)) from error
 
 
 class Stores:
@@ -222,8 +239,11 @@ def _credentials(region: str) -> Any:
     return Boto3CredentialProvider(session)
 
 
-def _translated(error: Exception, url: str) -> TilefleetError:
+def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  one line per kind of failure
+    """One of our errors for a failure of obstore or of the file system at ``url`` (or a path)."""
     text = str(error)
+    if isinstance(error, ValueError):
+        return BadInput(f"{url!r} has a character that names in the store must not have; rename it")
     if isinstance(error, (NotFoundError, FileNotFoundError)):
         return NotFound(
             f"there is no {url}"

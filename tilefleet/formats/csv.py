@@ -1,0 +1,322 @@
+"""CSV without a header: lines of numbers to arrays and back, pure on bytes.
+
+The rules: fields are separated by commas and may be quoted or padded with blanks; blank lines are skipped; lines end in
+``\\n`` or ``\\r\\n``; every other deviation is an error with its place. Types are int64 where every field is an integer that
+fits it, else float64 (so integers of 2^63 and more become floats unless a dtype is given), complex128 for ``1+2j`` or
+``(1+2j)``, bool where every field is a word ``True`` or ``False``. Floats are read to the nearest value of their type.
+
+How it is fast: all fields of a text become one Arrow string array (no work per column), which is cast at once. A text that
+will not be cast is read again field by field, by a strict grammar, to say what is wrong and where.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK_BYTES = 2**20  # text cast at a time: what it needs stays in the cache
+_CHUNK_ELEMENTS = 2**17  # elements encoded at a time
+_NEWLINE, _COMMA = b"\n,"
+_BLANKS = b" \t"
+_BOM = b"\xef\xbb\xbf"
+
+_BLANKS_AROUND = re.compile(rb"[ \t]*([,\n])[ \t]*")
+_QUOTED = re.compile(rb'(^|(?<=[,\n]))"[ \t]*([^",\n]*?)[ \t]*"(?=[,\n]|\Z)')
+_PLUS = re.compile(rb"(^|(?<=[,\n]))\+(?=[0-9.infINF])")
+_WORDS = re.compile(rb"(?:(?:true|false)[,\n])*", re.IGNORECASE)
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_REAL = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
+
+
+class CsvError(Exception):
+    """What is wrong in a text, and where: whoever knows where the text lies in its file makes a sentence of it."""
+
+    def __init__(self, offset_bytes: int, column: int, problem: str) -> None:
+        super().__init__(problem)
+        self.offset_bytes = offset_bytes
+        """Where the line begins in the text."""
+        self.column = column
+        """1-based; 0 when it is about the whole line."""
+        self.problem = problem
+
+    def later(self, n_bytes: int) -> CsvError:
+        """The same in a text that has ``n_bytes`` more before it."""
+        return CsvError(self.offset_bytes + n_bytes, self.column, self.problem)
+
+
+class Scanned(NamedTuple):
+    """Columns (0 when there was no line) and the widest type of a text."""
+
+    cols: int
+    dtype: str
+
+
+def widest(dtypes: Iterable[str]) -> str:
+    """The narrowest of the types a scan may find that holds all of these; bool for none, since it widens to any other."""
+    return np.result_type(*map(np.dtype, dtypes), np.dtype(bool)).name
+
+
+def row_starts(text: bytes) -> np.ndarray:
+    """Offsets in a text of whole lines at which its lines that are not blank begin; int64, shape (rows,)."""
+    raw = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(raw == _NEWLINE) + 1
+    starts = np.concatenate((np.zeros(1, np.int64), ends))
+    starts = starts[starts < len(text)]
+    is_blank = np.isin(raw[starts], np.frombuffer(b"\n\r \t\xef", np.uint8))  # it may be: look at the whole line
+    for index in np.flatnonzero(is_blank):
+        is_blank[index] = not text[starts[index] : _line_end(text, starts[index])].removeprefix(_BOM).strip(b" \t\r\n")
+    return starts[~is_blank]
+
+
+def scan(text: bytes, cols: int = 0, dtype: str = "bool", *, is_typed: bool = False) -> Scanned:
+    """Columns and widest type of a text of whole lines, given what was found before it (``cols`` 0: nothing).
+
+    ``is_typed``: the type is settled, only columns are counted. Raises CsvError for ragged lines and what is no number.
+    """
+    for offset, chunk in _chunks(text):
+        clean = _clean(chunk)
+        if clean:
+            cols = cols or clean.count(b",", 0, clean.index(b"\n")) + 1
+            found = _scan_chunk(clean, cols, dtype, is_typed=is_typed)
+            if found is None:
+                _read_slowly(chunk, offset, cols, None if is_typed else np.dtype(complex))
+            dtype = found or "complex128"
+    return Scanned(cols, dtype)
+
+
+def parse(text: bytes, cols: int, dtype: np.dtype) -> np.ndarray:
+    """The elements of a text of whole lines; shape (rows, cols). Raises CsvError for the first that does not fit."""
+    bands = [_parse_chunk(chunk, offset, cols, dtype) for offset, chunk in _chunks(text)]
+    return np.concatenate(bands) if bands else np.empty((0, cols), dtype)
+
+
+def encode(block: np.ndarray) -> bytes:
+    """The rows of a block as lines that read back bit for bit as the block's dtype.
+
+    Shortest digits for floats, always with a point or an exponent (``1.0``); complex as ``(1+2j)``, complex64 with the
+    digits of its value as complex128; bool as ``1`` and ``0``, which every reader takes for numbers.
+    """
+    step = max(1, _CHUNK_ELEMENTS // max(1, block.shape[1]))
+    if block.shape[1] == 0:
+        return b""
+    return b"".join(_encode_rows(block[row : row + step]) for row in range(0, block.shape[0], step))
+
+
+# ---- text to fields -------------------------------------------------------------------------------------------------
+
+
+def _chunks(text: bytes) -> Iterator[tuple[int, bytes]]:
+    """(offset, whole lines) of about ``CHUNK_BYTES``."""
+    start = 0
+    while start < len(text):
+        end = _line_end(text, min(start + CHUNK_BYTES, len(text)) - 1)
+        yield start, text[start:end]
+        start = end
+
+
+def _line_end(text: bytes, position: int) -> int:
+    newline = text.find(b"\n", position)
+    return len(text) if newline < 0 else newline + 1
+
+
+def _clean(text: bytes) -> bytes:
+    """The same fields without blanks around them, quotes, leading plus signs, carriage returns and blank lines."""
+    text = text.removeprefix(_BOM)
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").removesuffix(b"\r")
+    if b" " in text or b"\t" in text:
+        text = text.replace(b", ", b",").strip(_BLANKS)
+        if b" " in text or b"\t" in text:
+            text = _BLANKS_AROUND.sub(rb"\1", text)
+    if b'"' in text:
+        text = _QUOTED.sub(rb"\2", text)
+    if b",+" in text or b"\n+" in text or text.startswith(b"+"):
+        text = _PLUS.sub(b"", text)
+    if b"\n\n" in text or text.startswith(b"\n"):
+        text = re.sub(rb"\n\n+", b"\n", text).lstrip(b"\n")
+    return text if not text or text.endswith(b"\n") else text + b"\n"
+
+
+def _fields(clean: bytes, cols: int) -> pa.StringArray | None:
+    """All fields, row by row; None when some line does not have ``cols`` of them."""
+    import pyarrow as pa
+
+    raw = np.frombuffer(clean, np.uint8)
+    is_end = raw == _NEWLINE
+    n_rows = np.count_nonzero(is_end)
+    np.logical_or(is_end, raw == _COMMA, out=is_end)
+    ends = np.flatnonzero(is_end)
+    if len(ends) != n_rows * cols or not (raw[ends[cols - 1 :: cols]] == _NEWLINE).all():
+        return None
+    offsets = np.zeros(len(ends) + 1, np.int32)
+    offsets[1:] = ends - np.arange(len(ends))  # where each field ends once the separators are taken out
+    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(clean.translate(None, b",\n")))
+
+
+# ---- fields to elements ---------------------------------------------------------------------------------------------
+
+
+def _scan_chunk(clean: bytes, cols: int, dtype: str, *, is_typed: bool) -> str | None:
+    """The widest type of what came before and this; None when it is ragged or not of numbers."""
+    fields = _fields(clean, cols)
+    if fields is None or is_typed:
+        return None if fields is None else dtype
+    candidates = [name for name in ("int64", "float64") if np.can_cast(dtype, name)]
+    for name in candidates:
+        if _cast(clean, fields, np.dtype(name)) is not None:
+            return name
+    if _WORDS.fullmatch(clean):
+        return dtype
+    return "complex128" if _cast(clean, fields, np.dtype(complex)) is not None else None
+
+
+def _parse_chunk(chunk: bytes, offset: int, cols: int, dtype: np.dtype) -> np.ndarray:
+    clean = _clean(chunk)
+    if not clean:
+        return np.empty((0, cols), dtype)
+    fields = _fields(clean, cols)
+    values = None if fields is None else _cast(clean, fields, dtype)
+    if values is None:
+        values = np.array(_read_slowly(chunk, offset, cols, dtype), dtype)
+    return values.reshape(-1, cols)
+
+
+def _cast(clean: bytes, fields: pa.StringArray, dtype: np.dtype) -> np.ndarray | None:
+    """Elements of all fields, shape (fields,); None when one is not of that type, or doubtful."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not clean.isascii():
+        return None
+    if dtype.kind == "c":
+        return _cast_complex(clean, fields, dtype)
+    if any(letter in clean for letter in (b"x", b"X", b"(")):  # Arrow reads 0x10 and nan(1), which are no decimal numbers
+        return None
+    try:
+        values: np.ndarray = pc.cast(fields, pa.from_numpy_dtype(dtype)).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+    return values
+
+
+def _cast_complex(clean: bytes, fields: pa.StringArray, dtype: np.dtype) -> np.ndarray | None:
+    if b"_" in clean:
+        return None
+    try:
+        return np.array([complex(field) for field in fields.to_pylist()], dtype)
+    except ValueError:
+        return None
+
+
+def _read_slowly(chunk: bytes, offset: int, cols: int, dtype: np.dtype | None) -> list[list[Any]]:
+    """Rows of a text, field by field; None for the dtype looks at the number of fields only. Raises CsvError."""
+    rows = []
+    for line in chunk.split(b"\n"):
+        fields = [_unquoted(field) for field in line.removeprefix(_BOM).strip(b" \t\r").split(b",")]
+        if fields != [""]:
+            if len(fields) != cols:
+                raise CsvError(offset, 0, f"has {_n_fields(fields)} where the lines before have {cols}")
+            if dtype is not None:
+                rows.append([_element(fields, index, offset, dtype) for index in range(cols)])
+        offset += len(line) + 1
+    return rows
+
+
+def _n_fields(fields: list[str]) -> str:
+    counted = f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
+    return f"{counted} (it ends in a comma)" if fields[-1] == "" else counted
+
+
+def _unquoted(field: bytes) -> str:
+    text = field.strip(_BLANKS).decode("utf-8", errors="replace")
+    return text[1:-1].strip(" \t") if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+def _element(fields: list[str], index: int, offset: int, dtype: np.dtype) -> Any:
+    text = fields[index]
+    element = _element_of(text, dtype)
+    if element is None:
+        is_last = index == len(fields) - 1
+        raise CsvError(offset, index + 1, _problem(text, dtype, is_last=is_last))
+    return element
+
+
+def _element_of(text: str, dtype: np.dtype) -> Any:
+    if dtype.kind == "b" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        is_inside = _INTEGER.fullmatch(text) and len(text) < 40 and info.min <= int(text) <= info.max
+        return int(text) if is_inside else None
+    if _REAL.fullmatch(text):
+        return dtype.type(text) if dtype.kind == "f" else float(text)
+    return _complex_of(text) if dtype.kind == "c" else None
+
+
+def _complex_of(text: str) -> complex | None:
+    if not text.isascii() or "_" in text:
+        return None
+    try:
+        return complex(text)
+    except ValueError:
+        return None
+
+
+def _problem(text: str, dtype: np.dtype, *, is_last: bool) -> str:
+    shown = repr(text if len(text) <= 40 else text[:37] + "...")
+    if not text:
+        return "the field is empty" + ("; remove the comma at the end of the line, or fill it in" if is_last else "; fill it in")
+    if dtype.kind in "iu" and _INTEGER.fullmatch(text):
+        info = np.iinfo(dtype)
+        return f"{shown} is outside the range of {dtype.name}, {info.min} to {info.max}; choose a wider type"
+    if dtype.kind in "iu" and _REAL.fullmatch(text):
+        return f"{shown} is not an integer; choose float64 instead of {dtype.name}"
+    if dtype.kind != "c" and _complex_of(text) is not None:
+        return f"{shown} is a complex number; choose complex128 instead of {dtype.name}"
+    if any(separator in text for separator in ";\t "):
+        return f"{shown} is not a number; fields must be separated by commas"
+    return f"{shown} is not a number"
+
+
+# ---- elements to text -----------------------------------------------------------------------------------------------
+
+
+def _encode_rows(block: np.ndarray) -> bytes:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows, cols = block.shape
+    fields = _texts(np.ascontiguousarray(block).reshape(-1))
+    lines = pc.binary_join(pa.ListArray.from_arrays(np.arange(0, rows * cols + 1, cols, dtype=np.int32), fields), ",")
+    joined = pc.binary_join(pa.ListArray.from_arrays(np.array([0, rows], np.int32), lines), "\n")
+    return bytes(joined[0].as_buffer()) + b"\n"
+
+
+def _texts(flat: np.ndarray) -> pa.StringArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if flat.dtype.kind == "c":
+        return _complex_texts(flat.astype(np.complex128))
+    if flat.dtype.kind == "b":
+        flat = flat.view(np.uint8)
+    texts = pc.cast(pa.array(flat), pa.string())
+    if flat.dtype.kind == "f" and (flat == np.trunc(flat)).any():
+        is_whole = pc.match_substring_regex(texts, "^-?[0-9]+$")  # 1 and -0 would be read as integers
+        return pc.binary_join_element_wise(texts, pc.if_else(is_whole, ".0", ""), "")
+    return texts
+
+
+def _complex_texts(flat: np.ndarray) -> pa.StringArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    real, imag = (pc.cast(pa.array(np.ascontiguousarray(part)), pa.string()) for part in (flat.real, flat.imag))
+    sign = pc.if_else(pc.starts_with(imag, "-"), "", "+")
+    return pc.binary_join_element_wise("(", real, sign, imag, "j)", "")

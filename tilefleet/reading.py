@@ -1,0 +1,242 @@
+"""Reading rectangles of stored matrices: tiles as they lie, npy by byte ranges, everything else through zarr-python.
+
+The rules: bytes with a checksum are verified before they are used; a tile of ours that is missing is an error; never more
+than the output and ``concurrency`` fetches are held; what takes the CPU longer than about a millisecond runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from tilefleet.bounded import for_each
+from tilefleet.dtypes import parse_scalar
+from tilefleet.errors import BadInput, NotFound, TilefleetError
+from tilefleet.matrix import MatrixRef, Rect, tile_key
+from tilefleet.store import Buffer, Store, Stores, path_of
+from tilefleet.zarr_format import CRC32C_BYTES
+
+THREAD_BYTES = 2**20  # a crc and a copy of 1 MiB take 0.2 ms: below it a thread costs more than it saves
+FETCH_BYTES = 8 * 2**20  # ranged reads of 8–16 MiB in parallel fill a NIC
+_GAP_BYTES = 2**20  # obstore fetches ranges closer than this together
+
+
+class _Fetch(NamedTuple):
+    """Rows [row0, row1) of an npy file as stored, and the bytes of each that are wanted."""
+
+    row0: int
+    row1: int
+    starts: list[int]
+    ends: list[int]
+
+
+class Reader:
+    """Reads matrices wherever they are. Safe to use from many tasks of one event loop."""
+
+    def __init__(self, stores: Stores, *, concurrency: int = 16) -> None:
+        self._stores = stores
+        self._concurrency = concurrency
+        self._arrays: dict[MatrixRef, Any] = {}
+
+    async def read(self, ref: MatrixRef, rect: Rect, *, out: np.ndarray | None = None) -> np.ndarray:
+        """The elements of ``rect`` of the matrix as stored: C order, little-endian, ``ref.dtype``, shape ``rect.shape``.
+
+        Fills and returns ``out`` when given (of that shape and dtype, of any strides). Otherwise the array may be read-only:
+        a rectangle that is exactly one tile is the fetched bytes themselves. Raises BadInput, naming the tile or file, for
+        damaged bytes and NotFound for a tile of ours that is missing.
+        """
+        if ref.shape is None or ref.dtype is None or ref.format == "csv":
+            raise BadInput(f"{ref.url} is text; convert it to .zarr or .npy before reading a part of it")
+        if rect != rect.intersect(Rect(0, ref.shape[0], 0, ref.shape[1])):
+            raise ValueError(f"{rect} is not inside the shape {ref.shape} of {ref.url}")
+        if rect.size == 0:
+            return np.empty(rect.shape, ref.dtype) if out is None else out
+        if ref.format == "npy":
+            return await self._read_npy(ref, rect, out)
+        if ref.layout == "codec":
+            return await asyncio.to_thread(self._read_codec, ref, rect, out)
+        return await self._read_tiles(ref, rect, out)
+
+    # ---- raw Zarr tiles ---------------------------------------------------------------------------------------------
+
+    async def _read_tiles(self, ref: MatrixRef, rect: Rect, out: np.ndarray | None) -> np.ndarray:
+        store = self._stores.open(ref.url)
+        tiles = ref.grid.tiles_in(rect)
+        if out is None and _is_one_tile(ref, rect):
+            i, j = next(tiles)
+            tile = await _fetch_tile(store, ref, i, j)
+            return np.full(rect.shape, parse_scalar(ref.fill_value), ref.dtype) if tile is None else tile[: rect.rows]
+        target = np.empty(rect.shape, ref.dtype) if out is None else out
+        paste = partial(_paste_tile, store, ref, rect, target)
+        await for_each(tiles, paste, concurrency=self._concurrency, name="read-tile")
+        return target
+
+    # ---- npy --------------------------------------------------------------------------------------------------------
+
+    async def _read_npy(self, ref: MatrixRef, rect: Rect, out: np.ndarray | None) -> np.ndarray:
+        target = np.empty(rect.shape, ref.dtype) if out is None else out
+        rows, cols = ref.shape or (0, 0)
+        stored, view, length = rect, target, cols
+        if ref.is_fortran_order:  # the file holds the transposed matrix in C order
+            stored, view, length = rect.transposed, target.T, rows
+        store, key = self._stores.locate(ref.url)
+        paste = partial(_paste_rows, store, key, ref, stored, view)
+        fetches = _npy_fetches(stored, length, np.dtype(ref.dtype).itemsize, ref.data_offset_bytes)
+        await for_each(fetches, paste, concurrency=self._concurrency, name="read-npy")
+        return target
+
+    # ---- foreign codecs ---------------------------------------------------------------------------------------------
+
+    def _read_codec(self, ref: MatrixRef, rect: Rect, out: np.ndarray | None) -> np.ndarray:
+        """In a thread: zarr-python has an event loop in a thread of its own and blocks on it."""
+        try:
+            array = self._arrays.get(ref)
+            if array is None:
+                array = self._arrays[ref] = _open_array(self._stores, ref)
+            block = np.asarray(array[rect.row0 : rect.row1, rect.col0 : rect.col1])
+        except TilefleetError:
+            raise
+        except Exception as error:  # codecs raise anything on damaged bytes
+            raise BadInput(
+                f"{ref.url} cannot be decoded by zarr-python; it is damaged or uses an unknown codec: {error}"
+            ) from error
+        if out is None:
+            return np.ascontiguousarray(block, np.dtype(ref.dtype).newbyteorder("<"))
+        out[...] = block
+        return out
+
+
+async def _paste_tile(store: Store, ref: MatrixRef, rect: Rect, target: np.ndarray, index: tuple[int, int]) -> None:
+    tile_rect = ref.grid.rect(*index)
+    wanted = tile_rect.intersect(rect)
+    tile, inner = await _fetch_rows(store, ref, index, wanted)
+    part = target[wanted.slices_within(rect)]
+    if tile is None:
+        part[...] = parse_scalar(ref.fill_value)
+        return
+    await in_thread_if_large(part.nbytes, np.copyto, part, tile[wanted.slices_within(inner)])
+
+
+async def _fetch_rows(store: Store, ref: MatrixRef, index: tuple[int, int], wanted: Rect) -> tuple[np.ndarray | None, Rect]:
+    """Elements around ``wanted`` and the rectangle they cover: the whole tile, or fewer rows where no checksum forbids it."""
+    tile_rect = ref.grid.rect(*index)
+    if ref.layout == "raw+crc32c" or 2 * wanted.rows > ref.grid.tile[0]:
+        return await _fetch_tile(store, ref, *index), tile_rect
+    band = Rect(wanted.row0, wanted.row1, tile_rect.col0, tile_rect.col1)
+    return await _fetch_band(store, ref, index, band), band
+
+
+async def _fetch_tile(store: Store, ref: MatrixRef, i: int, j: int) -> np.ndarray | None:
+    """Tile (i, j), verified, as a read-only array of the whole tile shape; None for a missing one of a foreign array."""
+    key = tile_key(i, j)
+    try:
+        data = await store.get(key)
+    except NotFound:
+        return _missing(store, ref, key)
+    n_bytes = memoryview(data).nbytes
+    return await in_thread_if_large(n_bytes, decode_tile, data, ref, store.url_of(key))
+
+
+async def _fetch_band(store: Store, ref: MatrixRef, index: tuple[int, int], band: Rect) -> np.ndarray | None:
+    key, (tile_rows, tile_cols) = tile_key(*index), ref.grid.tile
+    row_bytes = tile_cols * np.dtype(ref.dtype).itemsize
+    first = (band.row0 - index[0] * tile_rows) * row_bytes
+    try:
+        data = await store.get_range(key, first, first + band.rows * row_bytes)
+    except NotFound:
+        return _missing(store, ref, key)
+    if memoryview(data).nbytes != band.rows * row_bytes:
+        raise _wrong_length(store.url_of(key), first + memoryview(data).nbytes, tile_rows * row_bytes)
+    return np.frombuffer(data, ref.dtype).reshape(band.rows, tile_cols)
+
+
+def _missing(store: Store, ref: MatrixRef, key: str) -> None:
+    if ref.is_ours:
+        raise NotFound(f"the tile {store.url_of(key)} is missing; the matrix is damaged: compute or copy it again")
+
+
+def decode_tile(data: Buffer, ref: MatrixRef, url: str) -> np.ndarray:
+    """The elements of a whole raw tile, shape ``ref.tile``, without a copy (read-only). Raises BadInput, naming ``url``."""
+    raw = np.frombuffer(data, np.uint8)
+    tile_rows, tile_cols = ref.grid.tile
+    n_bytes = tile_rows * tile_cols * np.dtype(ref.dtype).itemsize
+    has_checksum = ref.layout == "raw+crc32c"
+    if len(raw) != n_bytes + CRC32C_BYTES * has_checksum:
+        raise _wrong_length(url, len(raw), n_bytes + CRC32C_BYTES * has_checksum)
+    if has_checksum and google_crc32c.value(raw[:n_bytes]) != int.from_bytes(raw[n_bytes:].tobytes(), "little"):
+        raise BadInput(f"the tile {url} is damaged: its crc32c does not match; restore it or compute the matrix again")
+    return raw[:n_bytes].view(ref.dtype).reshape(tile_rows, tile_cols)
+
+
+def _wrong_length(url: str, found: int, expected: int) -> BadInput:
+    return BadInput(
+        f"the tile {url} is damaged: it has {found} bytes where there must be {expected}; restore it or compute again"
+    )
+
+
+def _is_one_tile(ref: MatrixRef, rect: Rect) -> bool:
+    (tile_rows, tile_cols), cols = ref.grid.tile, rect.cols
+    index = (rect.row0 // tile_rows, rect.col0 // tile_cols)
+    return cols == tile_cols and ref.grid.rect(*index) == rect
+
+
+def _npy_fetches(rect: Rect, row_length: int, itemsize: int, data_offset_bytes: int) -> Iterator[_Fetch]:
+    """Reads that cover ``rect`` of a C-order file with rows of ``row_length`` elements, about ``FETCH_BYTES`` each."""
+    stride, wanted = row_length * itemsize, rect.cols * itemsize
+    is_contiguous = rect.cols == row_length
+    span = stride if stride - wanted < _GAP_BYTES else wanted
+    step = max(1, FETCH_BYTES // span)
+    for row0 in range(rect.row0, rect.row1, step):
+        row1 = min(row0 + step, rect.row1)
+        first = data_offset_bytes + rect.col0 * itemsize
+        if is_contiguous:
+            yield _Fetch(row0, row1, [first + row0 * stride], [first + row1 * stride])
+        else:
+            starts = [first + row * stride for row in range(row0, row1)]
+            yield _Fetch(row0, row1, starts, [start + wanted for start in starts])
+
+
+async def _paste_rows(store: Store, key: str, ref: MatrixRef, rect: Rect, target: np.ndarray, fetch: _Fetch) -> None:
+    dtype = np.dtype(ref.dtype).newbyteorder(">" if ref.is_big_endian else "<")
+    lines = target[fetch.row0 - rect.row0 : fetch.row1 - rect.row0]
+    if len(fetch.starts) == 1:
+        pieces = [await _fetch_exactly(store, key, fetch.starts[0], fetch.ends[0])]
+        shape = lines.shape
+    else:
+        pieces = await store.get_ranges(key, fetch.starts, fetch.ends)
+        shape = (1, rect.cols)
+    await in_thread_if_large(lines.nbytes, _copy_pieces, lines, pieces, dtype, shape)
+
+
+async def _fetch_exactly(store: Store, key: str, start: int, end: int) -> Buffer:
+    data = await store.get_range(key, start, end)
+    if memoryview(data).nbytes != end - start:
+        raise BadInput(f"{store.url_of(key)} is shorter than it was when it was looked at; it was truncated or changed")
+    return data
+
+
+def _copy_pieces(lines: np.ndarray, pieces: list[Buffer], dtype: np.dtype, shape: tuple[int, int]) -> None:
+    for index, piece in enumerate(pieces):
+        lines[index * shape[0] : (index + 1) * shape[0]] = np.frombuffer(piece, dtype).reshape(shape)
+
+
+def _open_array(stores: Stores, ref: MatrixRef) -> Any:
+    import zarr
+    from zarr.storage import LocalStore, ObjectStore
+
+    if ref.url.startswith("file:"):
+        return zarr.open_array(LocalStore(path_of(ref.url), read_only=True), mode="r")
+    store = stores.open(ref.url)
+    return zarr.open_array(ObjectStore(store.backend, read_only=True), path=store.prefix, mode="r")
+
+
+async def in_thread_if_large(n_bytes: int, function: Any, *arguments: Any) -> Any:
+    """Calls ``function``: here when it touches little, in a thread when it would hold up the event loop."""
+    if n_bytes < THREAD_BYTES:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)
