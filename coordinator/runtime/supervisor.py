@@ -57,7 +57,7 @@ class Supervisor:
         before = read_deployment(files)  # lies there when the last supervisor crashed: its clients know that port and key
         self._files = files
         self._holders: set[asyncio.StreamWriter] = set()
-        self._clients: set[asyncio.StreamWriter] = set()
+        self._clients: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self._is_ready = False
         self._stop = asyncio.Event()
         self._error: TilefleetError | None = None
@@ -110,8 +110,7 @@ class Supervisor:
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(OSError):
                 self._clean()
-            for writer in self._clients:
-                writer.close()
+            await self._close_clients()
         return self._error.exit_code if self._error else 0
 
     async def _become_ready(self) -> None:
@@ -175,7 +174,7 @@ class Supervisor:
             await asyncio.gather(*(child.stop(STOP_DEADLINE_S) for child in self._children if child.name in names))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients.add(writer)
+        self._clients[writer] = asyncio.current_task()
         try:
             while line := await reader.readline():
                 self._answer(msgspec.json.decode(line, type=Request), writer)
@@ -184,8 +183,14 @@ class Supervisor:
         finally:
             self._holders.discard(writer)
             if not self._stop.is_set():  # a stopping supervisor closes only when all is down: that is what "stop" waits for
-                self._clients.discard(writer)
+                del self._clients[writer]
                 writer.close()
+
+    async def _close_clients(self) -> None:
+        for writer in self._clients:
+            writer.close()
+        if handlers := [task for task in self._clients.values() if task is not None]:
+            await asyncio.wait(handlers, timeout=1.0)
 
     def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         match request.do:
