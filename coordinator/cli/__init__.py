@@ -1,0 +1,1 @@
+"""The ``tilefleet`` command: one front door. Nothing here decides anything about matrices; it asks, shows and explains."""

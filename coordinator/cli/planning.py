@@ -1,0 +1,1 @@
+"""``tilefleet plan``."""

@@ -1,0 +1,70 @@
+"""Writes docs/reference/cli.md from the commands themselves: ``python -m coordinator.cli.reference > docs/reference/cli.md``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+import coordinator.cli.main  # noqa: F401  importing it declares the commands
+from coordinator.cli.door import app
+from coordinator.cli.help import EVERYWHERE, EXIT_CODES, as_markdown, describe
+
+_INTRODUCTION = """\
+# The `tilefleet` command
+
+Made from the commands' own help by `python -m coordinator.cli.reference`; do not edit.
+
+Results go to standard output, progress and errors to standard error. On a pipe, and where `NO_COLOR` is set or `TERM` is
+`dumb`, there are no bars and no colours; `--progress full` then prints a plain line whenever an operation comes to
+something new. An error is one sentence, `tilefleet: …`; with `--json` it is `{"error": {"code": …, "sentence": …}}` on
+standard error. An operation id may be shortened as long as it is unambiguous; `last` is the newest operation you submitted
+from this machine. `tilefleet --install-completion` teaches your shell the commands, files and ids.
+"""
+
+_JSON = """\
+## JSON
+
+`--json` prints one document; `watch --json` one per line. Keys are only ever added. Times of day are seconds since 1970
+(UTC), durations are seconds (`_s`), sizes bytes (`_bytes`); what is not known is `null`.
+
+An operation (`multiply`, `add`, …, `show`, `watch`, `cancel`, and each of `list`'s `operations`) has the keys
+`id`, `kind`, `state` (`submitted`, `queued`, `running`, `done`, `failed`, `cancelled`), `what`, `operands` (by name: a matrix
+and `is_transposed`), `alpha`, `beta`, `out`, `command`, `submitted_at`, `submitted_by`, `finished_at`, `expires_at`, `result`
+(a matrix), `jobs_done`, `jobs_total`, `stages`, `phases_s`, `numpy_s` (with `--compare numpy`), `totals`, `predicted_s`,
+`remaining_s`, `workers`, `note`, `verdict`, `error` (`code`, `sentence`).
+
+A matrix (`info`) has `url`, `format`, `shape`, `dtype`, `tile`, `layout`, `is_ours`, `size_bytes`, `is_gzip`,
+`is_fortran_order`, `is_big_endian`. With `--no-wait` the document is `{"id": …}`.
+"""
+
+
+def text() -> str:
+    """The whole page."""
+    command = typer.main.get_command(app)
+    codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES)
+    everywhere = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in EVERYWHERE.items())
+    parts = [
+        _INTRODUCTION,
+        f"## Options of every command\n\n| Option | |\n|---|---|\n{everywhere}\n",
+        f"## Exit codes\n\n| Code | |\n|---|---|\n{codes}\n",
+        _JSON,
+        *_sections(command, "tilefleet"),
+    ]
+    return "\n".join(parts)
+
+
+def _sections(command: Any, path: str) -> Iterator[str]:
+    if hasattr(command, "commands"):
+        for name, inner in command.commands.items():
+            if not inner.hidden:
+                yield from _sections(inner, f"{path} {name}")
+    else:
+        found = describe(command, path)
+        yield as_markdown(found)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())
