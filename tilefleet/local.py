@@ -175,6 +175,7 @@ class Hold:
         if deployment is None:
             self._close()
             return None
+        self._process = None  # its start is over; should it die now, that is a crash and not a failed start
         return reader, deployment
 
     async def _hello(self, reader: asyncio.StreamReader) -> Deployment | None:
