@@ -1,4 +1,4 @@
-"""Dense matrix computation on a fleet of ordinary machines: ``async with tilefleet.Client() as client`` or ``tilefleet.connect()``.
+"""Dense matrix computation on a fleet of ordinary machines: ``tilefleet.Client`` (async) and ``tilefleet.connect`` (blocking).
 
 The rule: importing this package imports none of the libraries that cost start-up time; names are loaded when used.
 """
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tilefleet.submission import Request
 
 __all__ = [
-    "BlockingClient", "Client", "Config", "LazyMatrix", "Operation", "Request", "TilefleetError", "__version__", "connect", "errors",
+    "BlockingClient", "Client", "Config", "LazyMatrix", "Operation", "Request", "TilefleetError", "__version__", "connect",
+    "errors",
 ]  # fmt: skip
 
 _HOMES = {

@@ -80,7 +80,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 @atexit.register
 def _leave() -> None:
     """Give embedded deployments back and end the loop, in this order."""
-    global _loop  # noqa: PLW0603 - as above
+    global _loop
     if _loop is None or _loop.pid != os.getpid():
         return
     for client in list(_open):

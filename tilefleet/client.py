@@ -3,7 +3,7 @@
 The rule: everything is checked before anything is written, and the record is written before the message is sent, so a lost
 message only delays. The client needs no network path to the coordinator; it may leave and come back.
 
-Memory: an operand that must be staged goes out in bands of ``staging.BAND_BYTES``; nothing else of a matrix is held.
+Memory: an operand that must be staged goes out a few tiles or 8 MiB pieces at a time; nothing else of a matrix is held.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import numpy as np
 from tilefleet import destination, layout, lookup, preview, staging
 from tilefleet.config import Config, load
 from tilefleet.dtypes import Scalar
-from tilefleet.errors import AlreadyExists, BadInput, NotFound
+from tilefleet.errors import AlreadyExists, BadInput
 from tilefleet.ids import OPERATION_ID_LENGTH, encode
 from tilefleet.inspection import inspect
 from tilefleet.lazy import LazyMatrix
 from tilefleet.matrix import MatrixRef, Operand
 from tilefleet.messages import Submit
 from tilefleet.operation import Operation
-from tilefleet.records import Control, OperationRecord, OperationStatus, RandomSpec, to_json
+from tilefleet.records import Control, OperationRecord, OperationStatus, Output, RandomSpec, to_json
 from tilefleet.session import Session
 from tilefleet.submission import Request, Shape, Source, record_of, scalar_text, verify_record
 
@@ -92,19 +92,15 @@ class Client:
         record = record_of(
             request, operands, out, operation=operation, submitted_at=time.time(), submitted_by=submitted_by()
         )  # fmt: skip
-        await destination.check_output(self.session.stores, out, [one.matrix.url for one in operands.values()], self.session.store.url)
+        inputs = [operand.matrix.url for operand in operands.values()]
+        await destination.check_output(self.session.stores, out, inputs, self.session.store.url)
         await self.session.connect()
-        try:
-            staged = {name: await staging.put(self.session, operation, source) for name, source in sources.items()}
-            record = _with_operands(record, staged)
-            save_to = None
-            if out.url is not None and out.url.startswith("file:") and not self.session.is_local:
-                # Far workers cannot write it: the result stays in the store, and Operation.wait fetches it.
-                save_to, record = out.url, msgspec.structs.replace(record, out=msgspec.structs.replace(out, url=None, format="zarr", is_gzip=False))
-            return await self._hand_over(record, started, save_to)
-        except BaseException:
-            await asyncio.shield(staging.withdraw(self.session, operation))
-            raise
+        record = await self._staged(record, sources)
+        if not _is_for_client(out, is_local=self.session.is_local):
+            return await self._hand_over(record, started)
+        # Far workers cannot write a local OUT: the result stays in the store, and Operation.wait fetches it.
+        own = msgspec.structs.replace(record, out=Output(is_overwrite=out.is_overwrite))
+        return await self._hand_over(own, started, save_to=out.url)
 
     async def multiply(
         self, a: Source, b: Source, *, out: OutPath = None, overwrite: bool = False,
@@ -187,7 +183,7 @@ class Client:
         return await self.submit(Request(kind="random", random=spec, out=out, overwrite=overwrite, tile=tile, command=command))
 
     async def verify(self, operation: str | Operation, *, command: str = "") -> Operation:
-        """Check a finished operation's result against its operands, as they lie in the store now. The verdict is in the status."""
+        """Check a finished operation's result against its operands as they are now. The verdict is in the status."""
         started = time.monotonic()
         checked = await self.find(operation) if isinstance(operation, str) else operation
         status = await checked.status()
@@ -220,7 +216,7 @@ class Client:
     # ---- matrices ----------------------------------------------------------------------------------------------------
 
     async def inspect(self, location: str | os.PathLike[str], *, scan: bool = False) -> MatrixRef:
-        """Format, shape, dtype and tiles of a matrix. A CSV has no shape unless ``scan``: then it is read once, in 8 MiB pieces."""
+        """Format, shape, dtype and tiles of a matrix. Those of a CSV only with ``scan``: it is then read, piece by piece."""
         ref = await inspect(self.session.stores, os.fspath(location))
         return await preview.scanned(self.session.stores, ref) if scan and ref.format == "csv" else ref
 
@@ -245,6 +241,18 @@ class Client:
         found = await staging.ground(self.session, source, operation, name)
         return found.transposed() if is_transposed else found
 
+    async def _staged(self, record: OperationRecord, sources: dict[str, staging.Grounded]) -> OperationRecord:
+        """The record with its operands where the workers see them. What was copied is removed when that fails."""
+        moved: dict[str, Any] = {}
+        try:
+            for name, source in sources.items():
+                operand = await staging.put(self.session, record.id, name, source)
+                moved[name] = Operand(operand.matrix, getattr(record, name).is_transposed)
+        except BaseException:
+            await asyncio.shield(staging.withdraw(self.session, record.id))
+            raise
+        return msgspec.structs.replace(record, **moved)
+
     async def _hand_over(self, record: OperationRecord, started: float, save_to: str | None = None) -> Operation:
         store = self.session.store
         record = msgspec.structs.replace(record, submit_s=time.monotonic() - started)
@@ -265,14 +273,5 @@ def submitted_by() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _with_operands(record: OperationRecord, staged: dict[str, Operand]) -> OperationRecord:
-    """The record with its operands where the workers find them."""
-    moved: dict[str, Any] = {}
-    for name, operand in staged.items():
-        known: Operand | None = getattr(record, name)
-        assert known is not None  # noqa: S101 - record_of has put it there
-        moved[name] = Operand(operand.matrix, known.is_transposed)
-    return msgspec.structs.replace(record, **moved)
-
-
-__all__ = ["Client", "NotFound", "find_config", "submitted_by"]
+def _is_for_client(out: Output, *, is_local: bool) -> bool:
+    return out.url is not None and out.url.startswith("file:") and not is_local

@@ -42,6 +42,14 @@ class LazyMatrix:
         return self.operand.matrix
 
     @property
+    def tile(self) -> tuple[int, int] | None:
+        """What is read at once, as this view has it; None for npy, which is read by byte ranges."""
+        if self.ref.tile is None:
+            return None
+        rows, cols = self.ref.tile
+        return (cols, rows) if self.operand.is_transposed else (rows, cols)
+
+    @property
     def size(self) -> int:
         return self.shape[0] * self.shape[1]
 
@@ -76,8 +84,7 @@ class LazyMatrix:
         """What NumPy gives for ``matrix[index]`` with integers, slices and ``...``. Raises IndexError as NumPy does."""
         rows, cols = (_Axis.of(item, length) for item, length in zip(_pair(index), self.shape, strict=True))
         out = np.empty((rows.count, cols.count), self.dtype)
-        tile = self.ref.tile or (256, max(1, self.ref.shape[1] if self.ref.shape else 1))
-        tile = (tile[1], tile[0]) if self.operand.is_transposed else tile
+        tile = self.tile or (256, 256)  # npy: byte ranges, so any step will do
         for row_run in rows.runs(tile[0]):
             for col_run in cols.runs(tile[1]):
                 block = await self.read(Rect(row_run.start, row_run.stop, col_run.start, col_run.stop))
@@ -108,16 +115,14 @@ class LazyMatrix:
         """Write it to a local path or URL ending in .zarr, .npy, .csv or .csv.gz, in bounded memory; returns the URL."""
         from tilefleet.saving import save
 
-        return await save(self._stores, self.operand, out, overwrite=overwrite)
+        return await save(self._stores, self, out, overwrite=overwrite)
 
     def to_zarr(self) -> Any:
         """A read-only ``zarr.Array`` for Dask (``dask.array.from_zarr``) and xarray. Raises BadInput for one that is not Zarr."""
         if self.ref.format != "zarr" or self.operand.is_transposed:
             what = "a transposed view" if self.operand.is_transposed else "not a Zarr array"
             raise BadInput(f"{self.ref.url} is {what}; save it as .zarr first")
-        import zarr
-
-        return zarr.open_array(_zarr_store(self._stores, self.ref.url), mode="r")
+        return _open_zarr(self._stores, self.ref.url)
 
 
 class _Run(NamedTuple):
@@ -195,9 +200,11 @@ def _is_integer(item: Any) -> bool:
     return isinstance(item, (int, np.integer)) and not isinstance(item, bool)
 
 
-def _zarr_store(stores: Stores, url: str) -> Any:
+def _open_zarr(stores: Stores, url: str) -> Any:
+    import zarr
     from zarr.storage import LocalStore, ObjectStore
 
     if url.startswith("file:"):
-        return LocalStore(path_of(url), read_only=True)
-    return ObjectStore(stores.open(url).rooted_backend(), read_only=True)
+        return zarr.open_array(LocalStore(path_of(url), read_only=True), mode="r")
+    store = stores.open(url)
+    return zarr.open_array(ObjectStore(store.backend, read_only=True), path=store.prefix, mode="r")

@@ -7,6 +7,7 @@ shape; the coordinator asks ``result_type`` again when the scan is done. There i
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -14,19 +15,22 @@ from urllib.parse import unquote
 import msgspec
 import numpy as np
 
-from tilefleet.dtypes import Scalar, accumulates_exactly, added_dtype, parse_dtype, parse_scalar, scaled_dtype
+from tilefleet.dtypes import Scalar, added_dtype, parse_dtype, parse_scalar, scaled_dtype
 from tilefleet.errors import BadInput
+from tilefleet.ids import ALPHABET, OPERATION_ID_LENGTH
 from tilefleet.matrix import MatrixRef, Operand
+from tilefleet.random_range import parse_range
 from tilefleet.records import Kind, OperationRecord, Output, RandomSpec
 
 Shape = tuple[int, int]
 Source = Any
-"""A path or URL (str, PathLike), an ndarray or what NumPy can make one of, a LazyMatrix, an Operation, a MatrixRef, an Operand."""
+"""A path or URL (str, PathLike), an ndarray or what becomes one, a LazyMatrix, an Operation, a MatrixRef, an Operand."""
 
 _OPERANDS: Mapping[Kind, tuple[str, ...]] = {
     "multiply": ("a", "b"), "add": ("a", "b"), "subtract": ("a", "b"), "scale": ("a",), "transpose": ("a",),
     "random": (), "convert": ("a",), "verify": (),
 }  # fmt: skip
+_STAGED = re.compile(rf"/staging/[{ALPHABET}]{{{OPERATION_ID_LENGTH}}}/([abc])\Z")
 _SUFFIXES: Mapping[str, tuple[str, bool]] = {
     ".zarr": ("zarr", False), ".npy": ("npy", False), ".csv": ("csv", False), ".csv.gz": ("csv", True),
 }  # fmt: skip
@@ -152,8 +156,8 @@ def result_type(record: OperationRecord) -> ResultType:
 
 def shown(url: str) -> str:
     """A URL as people know it: local ones as paths, staged operands by their names."""
-    if "/staging/" in url:
-        return f"operand {url.rsplit('/', 1)[-1].split('.')[0]}"
+    if staged := _STAGED.search(url):
+        return f"operand {staged[1]}"
     return unquote(url.removeprefix("file://")) if url.startswith("file:///") else url
 
 
@@ -218,9 +222,7 @@ def _sum(record: OperationRecord) -> ResultType:
     (a_shape, a_dtype), (b_shape, b_dtype) = _typed(record, a), _typed(record, b)
     if a_shape and b_shape and a_shape != b_shape:
         hint = "; did you mean to transpose the second (--transpose-b)?" if a_shape == b_shape[::-1] else ""
-        raise BadInput(
-            f"{_described(a)} and {_described(b)}: {record.kind} needs equal shapes (there is no broadcasting){hint}"
-        )
+        raise BadInput(f"{_described(a)} and {_described(b)}: {record.kind} needs equal shapes (there is no broadcasting){hint}")
     if a_dtype is None or b_dtype is None:
         return ResultType(a_shape or b_shape, None)
     return ResultType(a_shape or b_shape, added_dtype(a_dtype, b_dtype, is_subtraction=record.kind == "subtract"))
@@ -231,25 +233,11 @@ def _random(spec: RandomSpec | None) -> ResultType:
         raise BadInput("random needs a shape, an element type, low, high and a seed")
     if len(spec.shape) != 2 or min(spec.shape) < 0:
         raise BadInput(f"the shape {spec.shape} is not one of a matrix; give rows and columns, such as 2000×3000")
-    dtype = parse_dtype(spec.dtype, "the random matrix")
-    low, high = parse_scalar(spec.low), parse_scalar(spec.high)
-    if accumulates_exactly(dtype):
-        _check_integer_range(low, high, dtype)
-    elif isinstance(low, complex) or isinstance(high, complex) or not np.isfinite(high - low) or low > high:
-        raise BadInput(f"random elements cannot be drawn from [{spec.low}, {spec.high}); give finite low ≤ high")
     if spec.seed < 0:
         raise BadInput(f"the seed is {spec.seed}; give a number that is not negative")
+    dtype = parse_dtype(spec.dtype, "the random matrix")
+    parse_range(spec.low, spec.high, dtype)
     return ResultType(spec.shape, dtype)
-
-
-def _check_integer_range(low: Scalar, high: Scalar, dtype: np.dtype) -> None:
-    if not (isinstance(low, int) and isinstance(high, int)):
-        raise BadInput(f"random {dtype.name} elements need whole numbers as low and high; got {low} and {high}")
-    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if not least <= low < high <= most + 1:
-        raise BadInput(
-            f"random {dtype.name} elements need {least} ≤ low < high ≤ {most + 1}, as high is left out; got {low} and {high}"
-        )
 
 
 def _scaled(factor: str | None, dtype: np.dtype | None) -> np.dtype | None:
