@@ -217,7 +217,7 @@ def messages_reference() -> str:
         "JSON, under 2 KiB as a rule, 1 MiB at most. `type` tells the messages of a queue apart. A reader ignores fields it",
         "does not know; `v` grows when a reader must know, and a version newer than the reader's is refused. What is not a valid",
         "message of this fleet goes to the dead-letter queue with its reason. There is a golden file per message and version in",
-        "`tests/unit/golden/`. Every public name here is a class in `tilefleet/messages.py`, `records.py`, `matrix.py` or `errors.py`.",
+        "`tests/unit/golden/`.",
     ]  # fmt: skip
     for heading, names in MESSAGES.items():
         lines += ["", f"## {heading}"]

@@ -47,7 +47,8 @@ def scaled_dtype(scalar: Scalar | None, dtype: np.dtype) -> np.dtype:
     if scalar is None:
         return dtype
     try:
-        return (np.ones(1, dtype) * scalar).dtype
+        with np.errstate(over="ignore", invalid="ignore"):  # 1e300 times float32 is inf, and float32
+            return (np.ones(1, dtype) * scalar).dtype
     except OverflowError as error:
         raise BadInput(f"the factor {scalar} does not fit the element type {dtype.name}; convert the matrix first") from error
 

@@ -101,7 +101,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
         """The wire form of any exception; one that is not ours is reported as internal, with its type."""
         if isinstance(error, TilefleetError):
             return cls(error.code, str(error))
-        return cls(TilefleetError.code, f"{type(error).__name__}: {error}")
+        return cls(TilefleetError.code, f"{type(error).__name__}: {error}".removesuffix(": "))
 
     def to_exception(self) -> TilefleetError:
         """The exception a client raises for this error."""

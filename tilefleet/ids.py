@@ -14,6 +14,8 @@ _OPERATION_ID = re.compile(rf"[{ALPHABET}]{{{OPERATION_ID_LENGTH}}}\Z")
 
 def encode(random_bytes: bytes, length: int) -> str:
     """``length`` characters of ``ALPHABET`` from the low 5 bits of each of ``length`` random bytes."""
+    if len(random_bytes) < length:
+        raise ValueError(f"an id takes {length} random bytes, got {len(random_bytes)}")
     return "".join(ALPHABET[byte & 31] for byte in random_bytes[:length])
 
 

@@ -6,6 +6,8 @@ must know, and a message of a newer version than the reader's is refused (golden
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -210,6 +212,11 @@ class Job(Wire, frozen=True):
 # ---- facts: small results of jobs, kept in the store and sent with the completion -----------------------------------
 
 
+def _finite(residual: float) -> float:
+    """JSON has no inf and no NaN, which msgspec sends as null, that is as "not checked": the largest float stands for both."""
+    return residual if math.isfinite(residual) else sys.float_info.max
+
+
 class CsvFacts(Wire, tag="csv", frozen=True):
     """What a scan found: lines beginning in each piece of its bytes, columns (0 when there is no line), widest type."""
 
@@ -224,6 +231,9 @@ class CheckFacts(Wire, tag="check", frozen=True):
     worst: float = 0.0
     mismatches: int = 0
     first_row: int = -1
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "worst", _finite(self.worst))
 
 
 class BytesFact(Wire, tag="bytes", frozen=True):
@@ -304,6 +314,10 @@ class JobDone(Wire, tag="done", frozen=True):
     facts: Facts | None = None
     v: Version = VERSION
 
+    def __post_init__(self) -> None:
+        if self.check_worst is not None:
+            msgspec.structs.force_setattr(self, "check_worst", _finite(self.check_worst))
+
 
 class JobFailed(Wire, tag="failed", frozen=True):
     """The attempt ended without a result. ``is_retryable`` says whether another attempt may help."""
@@ -362,5 +376,5 @@ def decode_facts(body: bytes) -> Facts:
 def _decode(decoder: msgspec.json.Decoder[T], body: str | bytes) -> T:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError) as error:
         raise BadInput(f"not a message of ours: {error}") from error

@@ -9,7 +9,7 @@ from tilefleet.errors import BadInput
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
           "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*\Z")
+_QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*\Z")
 
 
 def parse_bytes(text: str) -> int:
@@ -31,7 +31,7 @@ def parse_seconds(text: str) -> float:
 def format_bytes(n_bytes: float) -> str:
     """1288490188 → ``"1.2 GiB"``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(n_bytes) < 1024:
+        if round(abs(n_bytes), 0 if unit == "B" else 1) < 1024:
             return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1024
     return f"{n_bytes:.1f} TiB"
@@ -39,9 +39,9 @@ def format_bytes(n_bytes: float) -> str:
 
 def format_seconds(seconds: float) -> str:
     """0.0123 → ``"12 ms"``, 75 → ``"1 m 15 s"``, 604800 → ``"7 d"``."""
-    if seconds < 1:
+    if round(seconds * 1000) < 1000:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     parts = [f"{count} {unit}" for count, unit in

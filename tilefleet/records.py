@@ -6,7 +6,7 @@ seconds since 1970 (UTC); durations are seconds.
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from tilefleet.errors import BadInput, ErrorInfo
 from tilefleet.matrix import MatrixRef, Operand
 
 VERSION = 1
+Version = Annotated[int, msgspec.Meta(ge=1, le=VERSION)]
 T = TypeVar("T")
 
 Kind = Literal["multiply", "add", "subtract", "scale", "transpose", "random", "convert", "verify"]
@@ -66,7 +67,7 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long the client took before it wrote this: looking at the inputs, staging them."""
     command: str = ""
     """The command line or call, for people."""
-    v: int = VERSION
+    v: Version = VERSION
 
 
 class StageStatus(msgspec.Struct, frozen=True):
@@ -124,7 +125,7 @@ class OperationStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     verdict: str = ""
     """verify: the finding, in a sentence."""
     error: ErrorInfo | None = None
-    v: int = VERSION
+    v: Version = VERSION
 
     @property
     def is_ended(self) -> bool:
@@ -158,7 +159,7 @@ class Control(msgspec.Struct, frozen=True):
     n_open: int = 0
     """Operations that have not ended; an embedded deployment may stop when it is 0."""
     workers: tuple[WorkerView, ...] = ()
-    v: int = VERSION
+    v: Version = VERSION
 
 
 def to_json(value: msgspec.Struct) -> bytes:
@@ -170,5 +171,5 @@ def from_json(data: bytes, kind: type[T], where: str) -> T:
     """Raises BadInput, naming ``where``, for anything that is not that kind of object."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError) as error:
         raise BadInput(f"{where} is not a {kind.__name__} of tilefleet: {error}") from error
