@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from tilefleet.footprint import peak_bytes
 
 from tilefleet.errors import DoesNotFit
-from tilefleet.footprint import peak_bytes
 from tilefleet.matrix import Grid, MatrixRef, Rect, ceil_div, default_tile
 from tilefleet.messages import Gemm, Work
 from tilefleet.quantities import format_bytes
@@ -87,7 +87,7 @@ def choose_gemm(shape: GemmShape, fleet: FleetFacts, job_target_s: float) -> Gem
         least = min(choice.peak_bytes for choice in choices) * SLOTS
         raise DoesNotFit(
             f"the product needs at least {format_bytes(least)} of data memory in each worker, and the smallest has "
-            f"{format_bytes(fleet.memory_bytes)}; raise worker.memory (local.memory for the embedded deployment) by the difference"
+            f"{format_bytes(fleet.memory_bytes)}; raise worker.memory (local.memory when embedded) by the difference"
         )
     timely = [choice for choice in fitting if choice.job_s <= job_target_s] or [min(fitting, key=lambda c: c.job_s)]
     best = min(choice.makespan_s for choice in timely)
@@ -172,7 +172,7 @@ def _choice(
     job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S
     waves = ceil_div(n_blocks * n_splits, fleet.n_workers)
     reduce_s = (n_splits + 1) * m * n * itemsize / fleet.bytes_per_s / fleet.n_workers if n_splits > 1 else 0.0
-    moved = int((ceil_div(n, block[1]) * m * k + ceil_div(m, block[0]) * k * n + m * n * (2 * n_splits + 1 if n_splits > 1 else 1)))
+    moved = int(ceil_div(n, block[1]) * m * k + ceil_div(m, block[0]) * k * n + m * n * (2 * n_splits + 1 if n_splits > 1 else 1))
     return GemmChoice(
         tile, block, panel_k, n_splits, split_k, _peak(shape, tile, block, panel_k), job_s + edges_s,
         waves * job_s + edges_s + reduce_s, moved * itemsize,

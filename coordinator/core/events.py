@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from coordinator.core.plans import Part, Plan
+from tilefleet.errors import ErrorInfo
 from tilefleet.messages import Facts, Job, WorkerMessage
 from tilefleet.records import OperationRecord, OperationStatus
 
@@ -60,6 +61,13 @@ class SendFailed(msgspec.Struct, frozen=True):
     jobs: tuple[Job, ...]
 
 
+class EffectFailed(msgspec.Struct, frozen=True):
+    """The store refused what an operation needs, for longer than it is worth waiting."""
+
+    operation: str
+    error: ErrorInfo
+
+
 class CleanedUp(msgspec.Struct, frozen=True):
     """Everything temporary of an ended operation is gone, and it is no longer marked open."""
 
@@ -70,7 +78,7 @@ class Ticked(msgspec.Struct, frozen=True):
     """Time passed."""
 
 
-Event = Adopted | PlanSaved | CancelAsked | Heard | DeadLettered | QueueLost | SendFailed | CleanedUp | Ticked
+Event = Adopted | PlanSaved | CancelAsked | Heard | DeadLettered | QueueLost | SendFailed | EffectFailed | CleanedUp | Ticked
 
 
 class SavePlan(msgspec.Struct, frozen=True):

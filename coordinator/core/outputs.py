@@ -6,10 +6,11 @@ below OUT, where they are no array before ``zarr.json`` is written); publishing 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from tilefleet.footprint import peak_bytes
 
 from coordinator.core import cost
 from coordinator.core.cost import FleetFacts
@@ -90,11 +91,14 @@ def result_stages(
         publish = Publish(
             final, record.id, staged_url=tiles.url if tiles.url != final.url else None, is_overwrite=out.is_overwrite
         )
-        return Published((PublishStage(name="publish", phase="commit", after=after, publish=publish),), final)
+        return Published(
+            (PublishStage(name="publish", phase="commit", after=after, publish=publish, facts_url=places.facts("publish")),),
+            final,
+        )
     export = _export_stage(record, tiles, after, places, fleet)
     final = _file_ref(record, tiles)
     publish = Publish(final, record.id, places.parts(), export.n_jobs, is_overwrite=out.is_overwrite)
-    stage = PublishStage(name="publish", phase="commit", after=("export",), publish=publish)
+    stage = PublishStage(name="publish", phase="commit", after=("export",), publish=publish, facts_url=places.facts("publish"))
     return Published((export, stage), final)
 
 
@@ -103,7 +107,7 @@ def _export_stage(
 ) -> ExportStage:
     shape, dtype = tiles.shape or (0, 0), np.dtype(tiles.dtype)
     tile_rows = tiles.tile[0] if tiles.tile else 256
-    encoding = "csv" if record.out.format == "csv" else "npy"
+    encoding: Literal["npy", "csv"] = "csv" if record.out.format == "csv" else "npy"
     wanted = PART_BYTES // max(1, shape[1] * dtype.itemsize)
     spread = ceil_div(shape[0], 2 * fleet.n_workers)
     rows = max(1, min(max(wanted, 1), max(spread, 1)) // tile_rows * tile_rows or min(tile_rows, max(wanted, 1)))
@@ -117,9 +121,9 @@ def _export_stage(
     return msgspec.structs.replace(stage, job_s=cost.JOB_OVERHEAD_S + rows * shape[1] * dtype.itemsize * 2 / bytes_per_s)
 
 
-def _export_peak(tiles: MatrixRef, rows: int, encoding: str) -> int:
+def _export_peak(tiles: MatrixRef, rows: int, encoding: Literal["npy", "csv"]) -> int:
     shape = tiles.shape or (0, 0)
-    return cost.peak_bytes(Export(tiles, Rect(0, min(rows, shape[0]), 0, shape[1]), "csv" if encoding == "csv" else "npy", ""))
+    return peak_bytes(Export(tiles, Rect(0, min(rows, shape[0]), 0, shape[1]), encoding, ""))
 
 
 def _file_ref(record: OperationRecord, tiles: MatrixRef) -> MatrixRef:

@@ -11,24 +11,26 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from tilefleet.footprint import peak_bytes
 
 from coordinator.core import cost
 from coordinator.core.cost import FleetFacts
 from coordinator.core.outputs import Places, result_stages
 from coordinator.core.products import product_stages, verify_stages
 from coordinator.core.stages import (
-    BlockStage,
     ElementwiseStage,
+    GemmStage,
     GunzipStage,
     ParseStage,
     RandomStage,
+    ReduceStage,
     ScanStage,
     Stage,
 )
 from tilefleet import submission
 from tilefleet.errors import BadInput
-from tilefleet.formats.csv_index import bands
-from tilefleet.matrix import MatrixRef, Operand, Rect, ceil_div, default_tile
+from tilefleet.formats.csv_index import CsvIndex, combine
+from tilefleet.matrix import Grid, MatrixRef, Operand, Rect, ceil_div, default_tile
 from tilefleet.messages import CsvFacts, ParseCsv, Random, Term
 from tilefleet.records import OperationRecord
 
@@ -104,7 +106,11 @@ def _gunzip_plan(record: OperationRecord, places: Places) -> Plan:
     for name, matrix in operands(record).items():
         if matrix.format == "csv" and matrix.is_gzip:
             plain = msgspec.structs.replace(matrix, url=f"{places.operand(name)}.csv", is_gzip=False, size_bytes=0)
-            stages.append(GunzipStage(name=f"gunzip_{name}", phase="ingest", source=matrix, out=plain))
+            stages.append(
+                GunzipStage(
+                    name=f"gunzip_{name}", phase="ingest", source=matrix, out=plain, facts_url=places.facts(f"gunzip_{name}")
+                )
+            )
             sources[matrix.url] = plain
     return Plan("gunzip", tuple(stages), sources)
 
@@ -119,22 +125,23 @@ def _scan_plan(record: OperationRecord, known: Known, places: Places, fleet: Fle
         range_bytes = max(PIECE_BYTES, min(RANGE_BYTES, share // PIECE_BYTES * PIECE_BYTES))
         stages.append(
             ScanStage(
-                name=f"scan_{name}", phase="ingest", source=plain, size_bytes=plain.size_bytes, range_bytes=range_bytes,
-                piece_bytes=PIECE_BYTES, facts_url=places.facts(f"scan_{name}"), dtype=matrix.dtype or record.csv_dtype,
-            )  # fmt: skip
+                name=f"scan_{name}",
+                phase="ingest",
+                source=plain,
+                size_bytes=plain.size_bytes,
+                range_bytes=range_bytes,
+                piece_bytes=PIECE_BYTES,
+                facts_url=places.facts(f"scan_{name}"),
+                dtype=matrix.dtype or record.csv_dtype,
+            )
         )
     return Plan("scan", tuple(stages), known.sources)
 
 
 def join_scans(facts: list[CsvFacts], url: str) -> CsvFacts:
-    """The facts of all ranges of one CSV as one. Raises BadInput when ranges disagree on the number of columns."""
-    widths = sorted({fact.cols for fact in facts if fact.cols})
-    if len(widths) > 1:
-        raise BadInput(f"{url} is ragged: some lines have {widths[0]} fields and others {widths[-1]}; every row needs as many")
-    order = ("bool", "int64", "uint64", "float64", "complex128")
-    named = {fact.dtype for fact in facts if fact.cols}
-    dtype = max(named, key=order.index) if named <= set(order) and named else next(iter(named), "float64")
-    return CsvFacts(tuple(count for fact in facts for count in fact.rows), widths[0] if widths else 0, dtype)
+    """The facts of all ranges of one CSV as one. Raises BadInput for a ragged or an empty one."""
+    (_, cols), dtype = combine(facts, submission.shown(url))
+    return CsvFacts(tuple(count for fact in facts for count in fact.rows), cols, dtype)
 
 
 def _main_plan(record: OperationRecord, known: Known, places: Places, fleet: FleetFacts, settings: Settings) -> Plan:
@@ -195,7 +202,7 @@ def _with_sources(record: OperationRecord, sources: dict[str, MatrixRef]) -> Ope
 
 def _ingest_stage(
     name: str, matrix: MatrixRef, record: OperationRecord, known: Known, places: Places, fleet: FleetFacts
-) -> BlockStage | None:
+) -> ParseStage | ElementwiseStage | None:
     if matrix.format == "csv":
         return _parse_stage(name, matrix, record, known, places, fleet)
     is_read_often = record.kind in ("multiply", "verify") and name != "c"
@@ -215,10 +222,13 @@ def _parse_stage(
         tiles = places.result(record, tiles.grid.shape, matrix.dtype or "", record.tile or tiles.grid.tile)
     out = _band_fitting(tiles, matrix, fleet)
     block, peak = cost.choose_block(out, lambda rect: ParseCsv(matrix, out, rect, 0, rect.rows, 0), fleet, whole_rows=True)
-    index = bands(scan.rows, PIECE_BYTES, matrix.size_bytes, block[0])
+    index = CsvIndex([scan], [(0, matrix.size_bytes)], PIECE_BYTES)
+    rects = [Grid(out.grid.shape, block).rect(i, 0) for i in range(Grid(out.grid.shape, block).n_rows)]
+    found = [index.band(rect.row0, rect.row1) for rect in rects]
     return ParseStage(
         name=f"parse_{name}", phase="ingest", out=out, block=block, source=matrix, peak_bytes=peak,
-        byte0=index.byte0, byte1=index.byte1, skip_rows=index.skip_rows, job_s=out_s(out, block, fleet) * 4,
+        byte0=tuple(band.byte0 for band in found), byte1=tuple(band.byte1 for band in found),
+        skip_rows=tuple(band.skip_rows for band in found), job_s=out_s(out, block, fleet) * 4,
     )  # fmt: skip
 
 
@@ -231,7 +241,7 @@ def _band_fitting(out: MatrixRef, source: MatrixRef, fleet: FleetFacts) -> Matri
     rows, cols = out.grid.tile
     while rows > 1:
         rect = Rect(0, min(rows, out.grid.shape[0]), 0, out.grid.shape[1])
-        if cost.peak_bytes(ParseCsv(source, out, rect, 0, rect.rows, 0)) <= fleet.job_bytes:
+        if peak_bytes(ParseCsv(source, out, rect, 0, rect.rows, 0)) <= fleet.job_bytes:
             break
         rows = max(1, rows // 2)
     return msgspec.structs.replace(out, tile=(rows, cols))
@@ -239,7 +249,7 @@ def _band_fitting(out: MatrixRef, source: MatrixRef, fleet: FleetFacts) -> Matri
 
 def _computing(
     record: OperationRecord, out: MatrixRef, after: tuple[str, ...], places: Places, fleet: FleetFacts, settings: Settings
-) -> tuple[BlockStage, ...]:
+) -> tuple[GemmStage | ReduceStage | RandomStage | ElementwiseStage, ...]:
     if record.kind == "multiply":
         return product_stages(record, out, after, places, fleet, settings.job_target_s)
     if record.kind == "random":

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+from tilefleet.footprint import peak_bytes
 
 from coordinator.core import cost
 from coordinator.core.cost import FleetFacts, GemmShape
 from coordinator.core.outputs import Places
-from coordinator.core.stages import BlockStage, CheckStage, GemmStage, ProjectStage, ReduceStage, Stage
+from coordinator.core.stages import CheckStage, GemmStage, ProjectStage, ReduceStage, Stage
 from tilefleet.errors import BadInput
 from tilefleet.matrix import MatrixRef, Operand, Rect
-from tilefleet.messages import Check, Elementwise, Epilogue, Gemm, Project, Random, Reduce, Term
+from tilefleet.messages import Check, Elementwise, Epilogue, Gemm, Random, Reduce, Term
 from tilefleet.records import OperationRecord
 
 CHECK_VECTORS = 2  # each lets a random error pass with probability ≤ 1/2 modulo 2^w, and practically never for floats
@@ -20,7 +21,7 @@ BAND_ROWS = 4096  # rows of op(B) or C per checking job, before memory says less
 
 def product_stages(
     record: OperationRecord, out: MatrixRef, after: tuple[str, ...], places: Places, fleet: FleetFacts, job_target_s: float
-) -> tuple[BlockStage, ...]:
+) -> tuple[GemmStage | ReduceStage, ...]:
     """``alpha * op(A) @ op(B) + beta * C`` into tiles at ``out.url``; the planner chooses the tile unless the record says it."""
     a, b = both(record)
     product_dtype = np.result_type(np.dtype(a.matrix.dtype), np.dtype(b.matrix.dtype))
@@ -36,9 +37,7 @@ def product_stages(
     if choice.n_splits == 1:
         return (stage,)
     parts = msgspec.structs.replace(out, url=places.partial(), dtype=product_dtype.name)
-    split = msgspec.structs.replace(
-        stage, out=parts, epilogue=None, n_splits=choice.n_splits, split_k=choice.split_k
-    )
+    split = msgspec.structs.replace(stage, out=parts, epilogue=None, n_splits=choice.n_splits, split_k=choice.split_k)
     return (split, _reduce_stage(out, parts, choice.n_splits, epilogue, fleet))
 
 
@@ -55,9 +54,7 @@ def _epilogue(record: OperationRecord) -> Epilogue | None:
     return Epilogue(record.alpha, record.beta, record.c)
 
 
-def _reduce_stage(
-    out: MatrixRef, parts: MatrixRef, n_parts: int, epilogue: Epilogue | None, fleet: FleetFacts
-) -> ReduceStage:
+def _reduce_stage(out: MatrixRef, parts: MatrixRef, n_parts: int, epilogue: Epilogue | None, fleet: FleetFacts) -> ReduceStage:
     block, peak = cost.choose_block(out, lambda rect: Reduce(parts, n_parts, out, rect, epilogue), fleet)
     itemsize = np.dtype(parts.dtype).itemsize
     job_s = cost.JOB_OVERHEAD_S + (n_parts + 1) * block[0] * block[1] * itemsize / fleet.bytes_per_s
@@ -97,15 +94,13 @@ def _product_checks(
         name="project", phase="verify", after=after, n_rows=k, n_cols=n, band_rows=BAND_ROWS,
         facts_url=places.facts("project"), b=b, seed=seed, n_vectors=CHECK_VECTORS, product_dtype=dtype,
     )  # fmt: skip
-    peak = cost.peak_bytes(project.work(0)) if project.n_jobs else 0
+    peak = peak_bytes(project.work(0)) if project.n_jobs else 0
     while peak > fleet.job_bytes and project.band_rows > 1:
         project = msgspec.structs.replace(project, band_rows=project.band_rows // 2)
-        peak = cost.peak_bytes(project.work(0))
+        peak = peak_bytes(project.work(0))
     project = msgspec.structs.replace(project, peak_bytes=peak, job_s=_read_s(project.band_rows * n, dtype, fleet))
     gemm = Gemm(a, b, result, Rect(0, m, 0, n), 0, k, min(k, 1024) or 1, dtype, _epilogue(record))
-    template = Check(
-        result, gemm.rect, "", seed, CHECK_VECTORS, gemm, places.facts("project"), project.band_rows, project.n_jobs
-    )
+    template = Check(result, gemm.rect, "", seed, CHECK_VECTORS, gemm, places.facts("project"), project.band_rows, project.n_jobs)
     return (project, _check_stage(template, ("project", *after), places, fleet))
 
 
@@ -115,9 +110,9 @@ def _check_stage(template: Check, after: tuple[str, ...], places: Places, fleet:
         name="check", phase="verify", after=after, n_rows=shape[0], n_cols=shape[1], band_rows=BAND_ROWS,
         facts_url=places.facts("check"), template=template,
     )  # fmt: skip
-    while stage.band_rows > 1 and stage.n_jobs and cost.peak_bytes(stage.work(0)) > fleet.job_bytes:
+    while stage.band_rows > 1 and stage.n_jobs and peak_bytes(stage.work(0)) > fleet.job_bytes:
         stage = msgspec.structs.replace(stage, band_rows=stage.band_rows // 2)
-    peak = cost.peak_bytes(stage.work(0)) if stage.n_jobs else 0
+    peak = peak_bytes(stage.work(0)) if stage.n_jobs else 0
     k = template.product.k1 if template.product else 0
     job_s = _read_s(stage.band_rows * (shape[1] + k), template.result.dtype or "float64", fleet)
     return msgspec.structs.replace(stage, peak_bytes=peak, job_s=job_s)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable
 from statistics import median
 
 import msgspec
@@ -39,9 +40,10 @@ class StageRun:
         self.last_done: float | None = None
         self._done = bytearray((self.n_jobs + 7) // 8)
         self._cursor = 0
+        self._doubled: set[int] = set()
         self._again: list[tuple[float, int]] = []
         self._tries: dict[int, int] = {}
-        self._durations: list[float] = []
+        self._durations: deque[float] = deque(maxlen=SAMPLE)
 
     @property
     def is_finished(self) -> bool:
@@ -59,14 +61,17 @@ class StageRun:
         """Count a job as done; False when it was already, or does not exist."""
         if not 0 <= index < self.n_jobs or self.is_done(index):
             return False
-        attempt = self.out.pop(index, None)
-        if attempt is not None and attempt.held_since:
-            self._durations = [*self._durations[-SAMPLE + 1 :], now - attempt.held_since]
+        self.out.pop(index, None)
         self._tries.pop(index, None)
+        self._doubled.discard(index)
         self._done[index >> 3] |= 1 << (index & 7)
         self.n_done += 1
         self.last_done = now
         return True
+
+    def note_duration(self, seconds: float) -> None:
+        """How long a finished attempt took in its worker, for the median."""
+        self._durations.append(seconds)
 
     def mark_found(self, indices: Iterable[int]) -> None:
         """Jobs whose output lay in the store when the operation was taken up."""
@@ -88,7 +93,7 @@ class StageRun:
         else:
             index, self._cursor = self._cursor, self._cursor + 1
         number = self._tries.get(index, 0)
-        self.out[index] = Attempt(number, now)
+        self.out[index] = Attempt(number, now, is_doubled=index in self._doubled)
         self.first_sent = now if self.first_sent is None else self.first_sent
         return index, number
 
@@ -98,6 +103,11 @@ class StageRun:
         self._tries[index] = self._tries.get(index, 0) + 1
         heapq.heappush(self._again, (due, index))
         return self._tries[index]
+
+    def double(self, index: int, now: float) -> None:
+        """Send a second attempt beside the one that is out, which still counts when it comes first."""
+        self.retry(index, now)
+        self._doubled.add(index)
 
     def return_unsent(self, index: int, due: float) -> None:
         """A job that did not get into the queue: try again, without counting an attempt."""
@@ -112,13 +122,19 @@ class StageRun:
         """Median time jobs were held, once half of the stage is done."""
         return median(self._durations) if 2 * self.n_done >= self.n_jobs and self._durations else None
 
-    def unfinished(self) -> Iterator[int]:
-        """Jobs neither done nor out, for checks."""
-        return (index for index in range(self.n_jobs) if not self.is_done(index) and index not in self.out)
-
-    def waiting_again(self) -> set[int]:
-        """Jobs that wait for another attempt."""
-        return {index for _, index in self._again}
+    def validate(self) -> None:
+        """Every job is done, out, waiting to be tried again, or not sent yet; none is two of these."""
+        again = {index for _, index in self._again}
+        n_done = 0
+        for index in range(self.n_jobs):
+            is_done, is_out = self.is_done(index), index in self.out
+            n_done += is_done
+            if is_done and is_out:
+                raise AssertionError(f"{self.stage.name}[{index}] is done and out")
+            if not (is_done or is_out or index in again or index >= self._cursor):
+                raise AssertionError(f"{self.stage.name}[{index}] is lost")
+        if n_done != self.n_done:
+            raise AssertionError(f"{self.stage.name} counts {self.n_done} jobs done, and {n_done} are")
 
     def _skip_done(self) -> None:
         while self._again and (self.is_done(self._again[0][1]) or self._again[0][1] in self.out):

@@ -49,9 +49,9 @@ class StageBase(msgspec.Struct, frozen=True, kw_only=True):
         return 1
 
     @property
-    def output_url(self) -> str | None:
-        """Where to list what is done; None for a stage whose jobs are simply repeated after a restart."""
-        return None
+    def output_url(self) -> str:
+        """Where to list what is done."""
+        raise NotImplementedError
 
     def n_keys(self, index: int) -> int:
         """How many output objects job ``index`` writes."""
@@ -82,7 +82,7 @@ class BlockStage(StageBase, frozen=True, kw_only=True):
         return self.blocks.n_tiles
 
     @property
-    def output_url(self) -> str | None:
+    def output_url(self) -> str:
         return self.out.url
 
     def rect(self, index: int) -> Rect:
@@ -175,6 +175,11 @@ class GunzipStage(StageBase, frozen=True, kw_only=True, tag="gunzip"):
 
     source: MatrixRef
     out: MatrixRef
+    facts_url: str
+
+    @property
+    def output_url(self) -> str:
+        return self.facts_url
 
     def work(self, index: int) -> Work:
         return Gunzip(self.source, self.out)
@@ -195,15 +200,13 @@ class ScanStage(StageBase, frozen=True, kw_only=True, tag="scan"):
         return max(1, ceil_div(self.size_bytes, self.range_bytes))
 
     @property
-    def output_url(self) -> str | None:
+    def output_url(self) -> str:
         return self.facts_url
 
     def work(self, index: int) -> Work:
         byte0 = index * self.range_bytes
         byte1 = min(self.size_bytes, byte0 + self.range_bytes)
-        return ScanCsv(
-            self.source, byte0, byte1, self.piece_bytes, layout.indexed(self.facts_url, index), self.dtype
-        )
+        return ScanCsv(self.source, byte0, byte1, self.piece_bytes, layout.indexed(self.facts_url, index), self.dtype)
 
 
 class ParseStage(BlockStage, frozen=True, kw_only=True, tag="parse"):
@@ -215,9 +218,7 @@ class ParseStage(BlockStage, frozen=True, kw_only=True, tag="parse"):
     skip_rows: tuple[int, ...]
 
     def work(self, index: int) -> Work:
-        return ParseCsv(
-            self.source, self.out, self.rect(index), self.byte0[index], self.byte1[index], self.skip_rows[index]
-        )
+        return ParseCsv(self.source, self.out, self.rect(index), self.byte0[index], self.byte1[index], self.skip_rows[index])
 
 
 class BandStage(StageBase, frozen=True, kw_only=True):
@@ -233,7 +234,7 @@ class BandStage(StageBase, frozen=True, kw_only=True):
         return ceil_div(self.n_rows, self.band_rows)
 
     @property
-    def output_url(self) -> str | None:
+    def output_url(self) -> str:
         return self.facts_url
 
     def rect(self, index: int) -> Rect:
@@ -280,6 +281,11 @@ class PublishStage(StageBase, frozen=True, kw_only=True, tag="publish"):
     """One job that makes the result appear under its name."""
 
     publish: Publish
+    facts_url: str
+
+    @property
+    def output_url(self) -> str:
+        return self.facts_url
 
     def work(self, index: int) -> Work:
         return self.publish

@@ -1,0 +1,221 @@
+"""One operation on its way through its plan, and what it looks like to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from coordinator.core.plans import Known, Part, Plan, join_scans, next_part, operands
+from coordinator.core.stage_run import StageRun
+from coordinator.core.stages import BlockStage, PublishStage, ScanStage
+from tilefleet.errors import ErrorInfo
+from tilefleet.matrix import MatrixRef
+from tilefleet.messages import BytesFact, CheckFacts, CsvFacts, JobDone
+from tilefleet.records import ENDED, OperationRecord, OperationStatus, StageStatus, State, Totals
+
+
+class OperationRun:
+    """The state of one operation. The scheduler alone changes it."""
+
+    def __init__(self, record: OperationRecord, now: float, virtual_time: float) -> None:
+        self.record = record
+        self.state: State = "queued"
+        self.virtual_time = virtual_time
+        """Work handed out so far, as start-time fair queueing counts it (Goyal et al., SIGCOMM 1996)."""
+        self.accepted = now
+        self.planned: float | None = None
+        self.ended: float | None = None
+        self.error: ErrorInfo | None = None
+        self.verdict = ""
+        self.note = ""
+        self.known = Known()
+        self.plan: Plan | None = None
+        self.plan_asked: Part | None = None
+        """The part that is being written to the store."""
+        self.parts_done: frozenset[Part] = frozenset()
+        self.runs: dict[str, StageRun] = {}
+        self.finished_stages: list[StageStatus] = []
+        """Of earlier parts, for the status."""
+        self.totals = Totals()
+        self.queue_wait_s = 0.0
+        self.workers: set[str] = set()
+        self.output_urls: set[str] = set()
+        self.is_dirty = True
+        self.written = float("-inf")
+        """When its status was last handed to be written."""
+        self.workerless_since: float | None = now
+        self.is_cleaning = False
+        self.predicted_s = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def n_out(self) -> int:
+        """Attempts that are out."""
+        return sum(len(run.out) for run in self.runs.values())
+
+    def open_runs(self) -> Iterator[StageRun]:
+        """Stages that may send jobs: not finished, and what they need is."""
+        for run in self.runs.values():
+            if not run.is_finished and all(self.runs[name].is_finished for name in run.stage.after):
+                yield run
+
+    def ready_run(self, now: float) -> StageRun | None:
+        """A stage with a job to send; None when there is none or the operation is over."""
+        if self.is_ended:
+            return None
+        return next((run for run in self.open_runs() if run.has_ready(now)), None)
+
+    def begin(self, plan: Plan, now: float) -> None:
+        """Go on with this part of the plan."""
+        self.plan, self.plan_asked = plan, None
+        self.planned = now if self.planned is None else self.planned
+        self.known = Known({**self.known.sources, **plan.sources}, self.known.scans)
+        self.runs = {stage.name: StageRun(stage) for stage in plan.stages}
+        self.note_outputs(plan)
+        self.predicted_s += plan.predicted_s
+        self.state, self.is_dirty = "running", True
+
+    def note_outputs(self, plan: Plan) -> None:
+        """Remember where this part writes tiles, for cleaning up after an operation that did not end well."""
+        self.output_urls |= {stage.out.url for stage in plan.stages if isinstance(stage, BlockStage)}
+
+    @property
+    def is_part_finished(self) -> bool:
+        return self.plan is not None and all(run.is_finished for run in self.runs.values())
+
+    def close_part(self, now: float) -> Part | None:
+        """Keep what the finished part found out; the part to plan next. Raises BadInput for a ragged CSV."""
+        if self.plan is not None:
+            self.parts_done |= {self.plan.part}
+            self._learn()
+            if next_part(self.record, self.parts_done) is not None:
+                self.finished_stages += [_stage_status(run, now) for run in self.runs.values()]
+                self.plan, self.runs = None, {}
+        return next_part(self.record, self.parts_done)
+
+    def _learn(self) -> None:
+        sources, scans = dict(self.known.sources), dict(self.known.scans)
+        urls = {name: matrix.url for name, matrix in operands(self.record).items()}
+        for name, run in self.runs.items():
+            place = name.partition("_")[2]
+            if isinstance(run.stage, ScanStage):
+                facts = [fact for _, fact in sorted(run.facts.items()) if isinstance(fact, CsvFacts)]
+                scans[urls[place]] = join_scans(facts, urls[place])
+            elif name.startswith("gunzip_") and isinstance(fact := run.facts.get(0), BytesFact):
+                plain = sources[urls[place]]
+                sources[urls[place]] = msgspec.structs.replace(plain, size_bytes=fact.n_bytes)
+        self.known = Known(sources, scans)
+
+    def add(self, run: StageRun, message: JobDone, now: float, sent: float | None) -> None:
+        """Count a finished job's times and facts."""
+        times, totals = message.times, self.totals
+        if message.facts is not None:
+            run.facts[message.index] = message.facts
+        if sent is not None:
+            self.queue_wait_s += max(0.0, now - sent - times.total_s)
+        worst = [x for x in (totals.check_worst, message.check_worst) if x is not None]
+        mismatches = message.facts.mismatches if isinstance(message.facts, CheckFacts) else 0
+        self.workers.add(message.worker)
+        self.totals = Totals(
+            jobs=totals.jobs + 1,
+            attempts=totals.attempts + 1,
+            waited_s=totals.waited_s + times.waited_s,
+            fetched_s=totals.fetched_s + times.fetched_s,
+            computed_s=totals.computed_s + times.computed_s,
+            checked_s=totals.checked_s + times.checked_s,
+            committed_s=totals.committed_s + times.committed_s,
+            bytes_read=totals.bytes_read + times.bytes_read,
+            bytes_written=totals.bytes_written + times.bytes_written,
+            flops=totals.flops + times.flops,
+            check_worst=max(worst) if worst else None,
+            checked_jobs=totals.checked_jobs + (message.check_worst is not None),
+            mismatches=totals.mismatches + mismatches,
+        )
+
+    def verification(self) -> tuple[str, ErrorInfo | None]:
+        """verify: the finding, and the error when the result is wrong."""
+        facts = [fact for run in self.runs.values() for fact in run.facts.values() if isinstance(fact, CheckFacts)]
+        n_wrong, worst = sum(fact.mismatches for fact in facts), max((fact.worst for fact in facts), default=0.0)
+        rows = sorted(fact.first_row for fact in facts if fact.first_row >= 0)
+        target = self.record.verifies or "the result"
+        if n_wrong or worst > 1:
+            where = f", first in row {rows[0]}" if rows else ""
+            found = f"{n_wrong} rows or elements differ" if n_wrong else f"an error of {worst:.3g} times what rounding may cause"
+            return "wrong", ErrorInfo(
+                "wrong_result", f"the result of {target} does not match its operands: {found}{where}; compute it again"
+            )
+        return _praise(self.record, worst), None
+
+    def status(self, epoch: int, now: float, wall_offset: float, keep_s: float) -> OperationStatus:
+        """What readers of the store see."""
+        is_kept = self.record.out.url is None and self.record.kind != "verify" and self.state == "done"
+        ended = self.ended
+        return OperationStatus(
+            id=self.id, state=self.state, epoch=epoch, kind=self.record.kind, updated_at=now + wall_offset,
+            accepted_at=self.accepted + wall_offset,
+            started_at=self.planned + wall_offset if self.planned is not None else 0.0,
+            finished_at=ended + wall_offset if ended is not None else 0.0,
+            expires_at=ended + wall_offset + keep_s if is_kept and ended is not None else None,
+            note=self.note,
+            stages=(*self.finished_stages, *(_stage_status(run, now) for run in self.runs.values())),
+            phases_s=self._phases(now, wall_offset),
+            totals=self.totals, predicted_s=self.predicted_s or None, remaining_s=self._remaining_s(now),
+            workers=tuple(sorted(self.workers)), result=self._result() if self.state == "done" else None,
+            verdict=self.verdict, error=self.error,
+        )  # fmt: skip
+
+    def _result(self) -> MatrixRef | None:
+        if self.plan is None or self.plan.result is None:
+            return None
+        for run in self.runs.values():
+            if isinstance(run.stage, PublishStage) and isinstance(fact := run.facts.get(0), BytesFact):
+                return msgspec.structs.replace(self.plan.result, size_bytes=fact.n_bytes)
+        return self.plan.result
+
+    def _phases(self, now: float, wall_offset: float) -> dict[str, float]:
+        end = self.ended if self.ended is not None else now
+        transit_s = max(0.0, self.accepted + wall_offset - self.record.submitted_at)
+        phases = {"submit": self.record.submit_s + transit_s}
+        phases["plan"] = (self.planned if self.planned is not None else end) - self.accepted
+        for stage in (*self.finished_stages, *(_stage_status(run, now) for run in self.runs.values())):
+            phases[stage.phase] = phases.get(stage.phase, 0.0) + stage.elapsed_s
+        if self.totals.jobs:
+            phases["queue_wait"] = self.queue_wait_s / self.totals.jobs
+        if self.totals.checked_s and self.workers:
+            phases["verify"] = phases.get("verify", 0.0) + self.totals.checked_s / len(self.workers)
+        phases["total"] = phases["submit"] + end - self.accepted
+        return {name: round(seconds, 6) for name, seconds in phases.items()}
+
+    def _remaining_s(self, now: float) -> float | None:
+        if self.is_ended or self.plan is None:
+            return None
+        total = 0.0
+        for run in self.runs.values():
+            if run.n_done and run.first_sent is not None:
+                total += (now - run.first_sent) / run.n_done * (run.n_jobs - run.n_done)
+            else:
+                total += run.stage.job_s * run.n_jobs / max(1, len(self.workers) or 1)
+        return total
+
+
+def _stage_status(run: StageRun, now: float) -> StageStatus:
+    end = run.last_done if run.is_finished and run.last_done is not None else now
+    elapsed_s = end - run.first_sent if run.first_sent is not None else 0.0
+    return StageStatus(run.stage.name, run.stage.phase, run.n_jobs, run.n_done, len(run.out), round(elapsed_s, 6))
+
+
+def _praise(record: OperationRecord, worst: float) -> str:
+    target = record.verifies or "the result"
+    if record.verifies_kind != "multiply":
+        return f"{target} is correct: every element was computed again and is equal"
+    if worst > 0:
+        return f"{target} is correct: the residual is {worst:.2g} of what rounding may cause"
+    return f"{target} is correct: the check vectors found no difference"

@@ -1,0 +1,483 @@
+"""The scheduler: events in, commands out. It owns no socket, no clock and no randomness.
+
+The rules
+- A job is known for ever by (operation, stage, index); it is done once, by whichever attempt is heard first.
+- At most ``jobs_per_worker`` × workers attempts are out at a time, so that order, fairness and cancelling stay in our hands
+  and memory does not grow with plans. The operation that had least work so far is served next.
+- Every attempt that is out ends: it is heard, or its worker is lost, or it waited too long unheld; then it is tried again,
+  ``max_attempts`` times in all. Every operation ends: done, failed with a sentence, or cancelled.
+- An ended operation is cleaned up when nobody can write for it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from coordinator.core.events import (
+    Adopted,
+    CancelAsked,
+    CleanedUp,
+    CleanUp,
+    Command,
+    DeadLettered,
+    EffectFailed,
+    Event,
+    Heard,
+    PlanSaved,
+    QueueLost,
+    SavePlan,
+    SendFailed,
+    SendJobs,
+    WriteStatus,
+)
+from coordinator.core.operation_run import OperationRun
+from coordinator.core.plans import Part, Plan, Settings, plan
+from coordinator.core.stage_run import Attempt, StageRun
+from coordinator.core.stragglers import is_straggling
+from coordinator.core.workers import Worker, Workers
+from tilefleet.errors import ErrorInfo, OperationFailed, TilefleetError, Unreachable
+from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello
+from tilefleet.records import Control, State
+
+STATUS_EVERY_S = 0.25  # people read it; a large operation finishes thousands of jobs a second
+HOUSEKEEPING_S = 1.0
+GATHER_S = 0.2  # after a worker appears, wait that long for its fellows before planning for them
+REMEMBERED_ENDED = 200  # ended operations whose late jobs workers are told to drop
+
+
+class SchedulerSettings(msgspec.Struct, frozen=True):
+    """What the configuration says to the scheduler. Times in seconds."""
+
+    fleet: str
+    store_url: str
+    jobs_per_worker: int = 3
+    job_target_s: float = 20.0
+    worker_silence_s: float = 15.0
+    no_worker_timeout_s: float = 600.0
+    max_attempts: int = 4
+    lease_s: float = 60.0
+    keep_results_s: float = 7 * 86400.0
+    beacon_s: float = 2.0
+    heartbeat_s: float = 5.0
+
+
+class Scheduler:
+    """State of a coordinator. ``wall_offset`` turns its clock into seconds since 1970, for people."""
+
+    def __init__(self, settings: SchedulerSettings, epoch: int, wall_offset: float = 0.0) -> None:
+        self.settings = settings
+        self.epoch = epoch
+        self.operations: dict[str, OperationRun] = {}
+        self.workers = Workers()
+        self._planning = Settings(settings.store_url, settings.job_target_s)
+        self._wall_offset = wall_offset
+        self._virtual_time = 0.0
+        self._housekept = float("-inf")
+        self._ended: dict[str, None] = {}
+        self._commands: list[Command] = []
+
+    # ---- the one door ----------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take note of what happened and say what is to be done."""
+        self._commands = []
+        self._take_note(event, now)
+        if now - self._housekept >= HOUSEKEEPING_S:
+            self._keep_house(now)
+        self._plan_waiting(now)
+        self._fill_window(now)
+        self._write_statuses(now)
+        return self._commands
+
+    def _take_note(self, event: Event, now: float) -> None:
+        match event:
+            case Heard():
+                self._heard(event, now)
+            case Adopted():
+                self._adopt(event, now)
+            case PlanSaved():
+                self._plan_saved(event.operation, event.plan, now)
+            case CancelAsked():
+                self._cancel(event.operation, now)
+            case SendFailed():
+                self._send_failed(event.jobs, now)
+            case DeadLettered():
+                self._dead_lettered(event.job, now)
+            case QueueLost():
+                self._queue_lost(now)
+            case _:
+                self._effect_ended(event, now)
+
+    def _effect_ended(self, event: Event, now: float) -> None:
+        match event:
+            case EffectFailed():
+                self._effect_failed(event.operation, event.error, now)
+            case CleanedUp():
+                self.operations.pop(event.operation, None)
+
+    def next_deadline(self, now: float) -> float:
+        """When to call again with ``Ticked`` if nothing happens before."""
+        deadline = self._housekept + HOUSEKEEPING_S
+        for run in self.operations.values():
+            if run.is_dirty:
+                deadline = min(deadline, run.written + STATUS_EVERY_S)
+            if not run.is_ended:
+                for stage in run.runs.values():
+                    deadline = min(deadline, stage.next_due())
+                if run.plan is None and run.plan_asked is None and len(self.workers):
+                    deadline = min(deadline, self.workers.newest + GATHER_S)
+        return max(deadline, now)
+
+    def control(self, now: float, leader: str, version: str) -> Control:
+        """The beacon."""
+        ended = {run.id: None for run in self.operations.values() if run.is_ended}
+        return Control(
+            epoch=self.epoch, at=now + self._wall_offset, fleet=self.settings.fleet, leader=leader, version=version,
+            cancelled=tuple(ended | self._ended), n_open=len(self.operations), workers=self.workers.views(self._wall_offset),
+        )  # fmt: skip
+
+    # ---- operations -------------------------------------------------------------------------------------------------
+
+    def _adopt(self, event: Adopted, now: float) -> None:
+        record = event.record
+        if record.id in self.operations:
+            return
+        run = self.operations[record.id] = OperationRun(record, now, self._virtual_time)
+        run.workerless_since = None if len(self.workers) else now
+        if event.status is not None and event.status.is_ended:
+            run.state, run.is_dirty = event.status.state, False
+            for saved in event.plans.values():
+                run.note_outputs(saved)
+            self._clean(run)
+            return
+        if event.is_cancelled:
+            self._end(run, "cancelled", None, now)
+            return
+        self._resume(run, event, now)
+
+    def _resume(self, run: OperationRun, event: Adopted, now: float) -> None:
+        """Go through the parts that were planned before, with what is done of each."""
+        for part in ("gunzip", "scan", "main"):
+            saved = event.plans.get(part)
+            if saved is None:
+                continue
+            run.begin(saved, now)
+            for name, stage in run.runs.items():
+                stage.facts = dict(event.facts.get(name, {}))
+                stage.mark_found(event.done.get(name, ()))
+            if any(later in event.plans for later in _after(part)):
+                run.parts_done |= {part}
+                run.plan = None
+                continue
+            self._advance(run, now)
+
+    def _advance(self, run: OperationRun, now: float) -> None:
+        """Go on to the next part, or end, when the present one is finished."""
+        while run.is_part_finished and not run.is_ended:
+            try:
+                following = run.close_part(now)
+            except TilefleetError as error:
+                self._end(run, "failed", ErrorInfo.of(error), now)
+                return
+            run.is_dirty = True
+            if following is not None:
+                return
+            self._finish(run, now)
+
+    def _finish(self, run: OperationRun, now: float) -> None:
+        if run.record.kind == "verify":
+            run.verdict, error = run.verification()
+            self._end(run, "done" if error is None else "failed", error, now)
+        else:
+            self._end(run, "done", None, now)
+
+    def _end(self, run: OperationRun, state: State, error: ErrorInfo | None, now: float) -> None:
+        run.state, run.error, run.ended, run.is_dirty, run.note = state, error, now, True, ""
+        self._ended[run.id] = None
+        while len(self._ended) > REMEMBERED_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._write_status(run, now)
+        if run.n_out == 0:
+            self._clean(run)
+
+    def _clean(self, run: OperationRun) -> None:
+        if run.is_cleaning:
+            return
+        run.is_cleaning = True
+        is_done = run.state == "done"
+        self._commands.append(CleanUp(run.id, is_done, () if is_done else tuple(sorted(run.output_urls))))
+
+    def _cancel(self, operation: str, now: float) -> None:
+        run = self.operations.get(operation)
+        if run is not None and not run.is_ended:
+            self._end(run, "cancelled", None, now)
+
+    def _effect_failed(self, operation: str, error: ErrorInfo, now: float) -> None:
+        run = self.operations.get(operation)
+        if run is not None and not run.is_ended:
+            self._end(run, "failed", error, now)
+
+    # ---- planning ---------------------------------------------------------------------------------------------------
+
+    def _plan_waiting(self, now: float) -> None:
+        for run in list(self.operations.values()):
+            if run.is_ended or run.plan is not None or run.plan_asked is not None:
+                continue
+            if not len(self.workers):
+                self._note(run, "waiting for a worker")
+            elif now - self.workers.newest >= GATHER_S:
+                self._plan(run, now)
+
+    def _plan(self, run: OperationRun, now: float) -> None:
+        part = run.close_part(now)
+        if part is None:
+            return
+        try:
+            made = plan(part, run.record, run.known, self.workers.facts(), self._planning)
+        except TilefleetError as error:
+            self._end(run, "failed", ErrorInfo.of(error), now)
+            return
+        run.plan_asked = part
+        self._commands.append(SavePlan(run.id, made))
+
+    def _plan_saved(self, operation: str, saved: Plan, now: float) -> None:
+        run = self.operations.get(operation)
+        if run is None or run.is_ended or run.plan_asked != saved.part:
+            return
+        run.begin(saved, now)
+        run.note = ""
+        self._advance(run, now)
+
+    def _note(self, run: OperationRun, note: str) -> None:
+        if run.note != note:
+            run.note, run.is_dirty = note, True
+
+    # ---- what workers say -------------------------------------------------------------------------------------------
+
+    def _heard(self, event: Heard, now: float) -> None:
+        message = event.message
+        match message:
+            case WorkerHello():
+                replaced = self.workers.hello(message, now)
+                if replaced is not None:
+                    self._lose(replaced, now)
+            case WorkerBye():
+                worker = self.workers.gone(message.worker, message.incarnation)
+                if worker is not None:
+                    self._lose(worker, now)
+            case WorkerHeartbeat():
+                self._heartbeat(message, now)
+            case JobDone():
+                self.workers.heard(message.worker, message.incarnation, now)
+                self._job_done(message, now)
+            case JobFailed():
+                self.workers.heard(message.worker, message.incarnation, now)
+                self._job_failed(message, now)
+
+    def _heartbeat(self, message: WorkerHeartbeat, now: float) -> None:
+        worker = self.workers.heard(message.worker, message.incarnation, now)
+        if worker is None:
+            return
+        worker.held, worker.heartbeat = frozenset(message.held), now
+        for operation, stage, index, number in message.held:
+            attempt = self._attempt(operation, stage, index)
+            if attempt is not None and attempt.number == number and attempt.holder != message.incarnation:
+                attempt.holder, attempt.held_since = message.incarnation, now
+
+    def _job_done(self, message: JobDone, now: float) -> None:
+        run = self.operations.get(message.operation)
+        stage = run.runs.get(message.stage) if run is not None else None
+        if run is None or stage is None:
+            return
+        attempt = stage.out.get(message.index)
+        if not stage.mark_done(message.index, now):
+            return
+        stage.note_duration(message.times.total_s)
+        run.add(stage, message, now, attempt.sent if attempt is not None else None)
+        run.is_dirty = True
+        self._advance(run, now)
+        self._clean_if_quiet(run)
+
+    def _job_failed(self, message: JobFailed, now: float) -> None:
+        run = self.operations.get(message.operation)
+        stage = run.runs.get(message.stage) if run is not None else None
+        if run is None or stage is None or not 0 <= message.index < stage.n_jobs or stage.is_done(message.index):
+            return
+        attempt = stage.out.get(message.index)
+        if run.is_ended:
+            stage.out.pop(message.index, None)
+            self._clean_if_quiet(run)
+        elif not message.is_retryable:
+            stage.out.pop(message.index, None)
+            self._end(run, "failed", message.error, now)
+        elif attempt is not None and attempt.number == message.attempt:
+            self._try_again(run, stage, message.index, message.error.sentence, now)
+
+    def _try_again(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float) -> None:
+        tries = stage.retry(index, now)
+        run.totals = msgspec.structs.replace(run.totals, attempts=run.totals.attempts + 1)
+        if tries >= self.settings.max_attempts:
+            self._give_up(run, stage, index, f"after {tries} attempts: {why}", now)
+
+    def _give_up(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float) -> None:
+        error = OperationFailed(
+            f"job {stage.stage.name}[{index}] of operation {run.id} was given up {why}; the logs of the workers say more, "
+            f"and the operation can be submitted again"
+        )
+        self._end(run, "failed", ErrorInfo.of(error), now)
+
+    def _attempt(self, operation: str, stage: str, index: int) -> Attempt | None:
+        run = self.operations.get(operation)
+        found = run.runs.get(stage) if run is not None else None
+        return found.out.get(index) if found is not None else None
+
+    # ---- loss -------------------------------------------------------------------------------------------------------
+
+    def _lose(self, worker: Worker, now: float) -> None:
+        """What a lost worker held is tried again at once."""
+        for run, stage, index, attempt in list(self._out()):
+            if attempt.holder == worker.hello.incarnation:
+                self._lose_attempt(run, stage, index, f"worker {worker.hello.worker} was lost while it held it", now)
+
+    def _lose_attempt(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float) -> None:
+        if run.is_ended:
+            stage.out.pop(index, None)
+            self._clean_if_quiet(run)
+        else:
+            self._try_again(run, stage, index, why, now)
+
+    def _send_failed(self, jobs: tuple[Job, ...], now: float) -> None:
+        for job in jobs:
+            run = self.operations.get(job.operation)
+            stage = run.runs.get(job.stage) if run is not None else None
+            if stage is not None and (attempt := stage.out.get(job.index)) is not None and attempt.number == job.attempt:
+                stage.return_unsent(job.index, now + HOUSEKEEPING_S)
+
+    def _dead_lettered(self, job: Job, now: float) -> None:
+        run = self.operations.get(job.operation)
+        stage = run.runs.get(job.stage) if run is not None else None
+        if run is None or stage is None or run.is_ended or not 0 <= job.index < stage.n_jobs or stage.is_done(job.index):
+            return
+        stage.out.pop(job.index, None)
+        self._give_up(run, stage, job.index, "by the queue: every worker that took it died or let its lease end", now)
+
+    def _queue_lost(self, now: float) -> None:
+        """Whatever nobody holds was in the queue."""
+        for _, stage, index, attempt in list(self._out()):
+            if attempt.holder is None:
+                stage.return_unsent(index, now)
+
+    def _out(self) -> Iterator[tuple[OperationRun, StageRun, int, Attempt]]:
+        for run in self.operations.values():
+            for stage in run.runs.values():
+                for index, attempt in stage.out.items():
+                    yield run, stage, index, attempt
+
+    # ---- time -------------------------------------------------------------------------------------------------------
+
+    def _keep_house(self, now: float) -> None:
+        self._housekept = now
+        for worker in self.workers.lose_silent(now, self.settings.worker_silence_s):
+            self._lose(worker, now)
+        self._retry_unheld(now)
+        self._double_stragglers(now)
+        for run in list(self.operations.values()):
+            if run.is_ended:
+                self._clean_if_quiet(run, now)
+            else:
+                self._watch_workerless(run, now)
+                run.is_dirty = run.is_dirty or run.state == "running"
+
+    def _retry_unheld(self, now: float) -> None:
+        """An attempt nobody holds for long was swallowed on its way; sending it again is harmless where it was not."""
+        patience_s = 2 * self.settings.lease_s
+        for run, stage, index, attempt in list(self._out()):
+            waits_s = patience_s + 4 * self.settings.jobs_per_worker * stage.stage.job_s
+            if attempt.holder is None and now - attempt.sent > waits_s:
+                self._lose_attempt(run, stage, index, f"no worker took it within {waits_s:.0f} s", now)
+
+    def _double_stragglers(self, now: float) -> None:
+        for run, stage, index, attempt in list(self._out()):
+            if run.is_ended or attempt.holder is None or attempt.is_doubled:
+                continue
+            if is_straggling(now - attempt.held_since, stage.median_s(), is_tail=stage.is_all_sent):
+                stage.double(index, now)
+
+    def _watch_workerless(self, run: OperationRun, now: float) -> None:
+        if len(self.workers):
+            run.workerless_since = None
+        elif run.workerless_since is None:
+            run.workerless_since = now
+        elif now - run.workerless_since > self.settings.no_worker_timeout_s:
+            error = Unreachable(
+                f"no worker was heard for {self.settings.no_worker_timeout_s:.0f} s; start workerd on a node (systemctl start "
+                f"workerd) and submit the operation again"
+            )
+            self._end(run, "failed", ErrorInfo.of(error), now)
+
+    def _clean_if_quiet(self, run: OperationRun, now: float | None = None) -> None:
+        """Clean up when nothing of an ended operation is out, or every worker has said, late enough, that it holds none of it."""
+        if not run.is_ended or run.is_cleaning or run.ended is None:
+            return
+        told = run.ended + 2 * self.settings.beacon_s + 1.0
+        is_let_go = now is not None and now > told and all(
+            worker.heartbeat > told and all(held[0] != run.id for held in worker.held) for worker in self.workers
+        )  # fmt: skip
+        if run.n_out == 0 or is_let_go:
+            self._clean(run)
+
+    # ---- sending ----------------------------------------------------------------------------------------------------
+
+    def _fill_window(self, now: float) -> None:
+        room = self.settings.jobs_per_worker * max(1, len(self.workers)) - sum(run.n_out for run in self.operations.values())
+        jobs: list[Job] = []
+        ready = [run for run in self.operations.values() if run.ready_run(now) is not None] if room > 0 else []
+        while room > 0 and ready:
+            run = min(ready, key=lambda candidate: candidate.virtual_time)
+            stage = run.ready_run(now)
+            if stage is None:
+                ready.remove(run)
+                continue
+            self._virtual_time = max(self._virtual_time, run.virtual_time)
+            jobs.append(self._take(run, stage, now))
+            room -= 1
+        if jobs:
+            self._commands.append(SendJobs(tuple(jobs)))
+
+    def _take(self, run: OperationRun, stage: StageRun, now: float) -> Job:
+        index, number = stage.take(now)
+        run.virtual_time = max(run.virtual_time, self._virtual_time) + max(stage.stage.job_s, 1e-3)
+        return Job(
+            self.settings.fleet, run.id, stage.stage.name, index, number, self.epoch, stage.stage.peak_bytes,
+            stage.stage.work(index),
+        )  # fmt: skip
+
+    def _write_statuses(self, now: float) -> None:
+        for run in self.operations.values():
+            if run.is_dirty and now - run.written >= STATUS_EVERY_S:
+                self._write_status(run, now)
+
+    def _write_status(self, run: OperationRun, now: float) -> None:
+        run.is_dirty, run.written = False, now
+        status = run.status(self.epoch, now, self._wall_offset, self.settings.keep_results_s)
+        self._commands.append(WriteStatus(status))
+
+    # ---- invariants -------------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Raises AssertionError when the state contradicts the rules above; tests call it after every event."""
+        for run in self.operations.values():
+            for stage in run.runs.values():
+                stage.validate()
+            waits = run.plan is None or any(stage.out or not stage.is_finished for stage in run.runs.values())
+            if not (run.is_ended or waits):
+                raise AssertionError(f"operation {run.id} is neither ended nor waiting for anything")
+            if run.is_ended and not (run.is_cleaning or run.n_out):
+                raise AssertionError(f"operation {run.id} has ended and nobody cleans up after it")
+
+
+def _after(part: Part) -> tuple[Part, ...]:
+    order: tuple[Part, ...] = ("gunzip", "scan", "main")
+    return order[order.index(part) + 1 :]

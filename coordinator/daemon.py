@@ -1,0 +1,140 @@
+"""coordinator: ``coordinator --config F``. The composition root, and the only place that knows signals and exit statuses.
+
+Exit statuses: 0 drained; 10 bad config; 5 not allowed; 7 store or queues unreachable at start; 70 parent gone; 75 left at
+once on the second signal; 1 a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from tilefleet import logs
+from tilefleet.config import Config, load
+from tilefleet.errors import BadConfig, NotFound, TilefleetError
+from tilefleet.parent import watch_parent
+from tilefleet.sd_notify import READY, STOPPING, WATCHDOG, notify, watchdog_interval_s
+from tilefleet.version import __version__
+
+if TYPE_CHECKING:
+    from coordinator.runtime.shell import Shell
+
+log = structlog.get_logger()
+
+START_TIMEOUT_S = 60.0  # for the store and the queues to answer for the first time
+LINGER_S = 0.03  # obstore's threads may still wake the event loop
+LEFT_AT_ONCE = 75
+
+
+def main() -> None:
+    """Run the daemon; does not return."""
+    watch_parent()
+    try:
+        path = Path(_parser().parse_args().config)
+        config = _checked(load(path), path)
+        logs.setup(config.log.level, daemon="coordinator", fleet=config.fleet.name)
+        asyncio.run(_run(config, path))
+    except TilefleetError as error:
+        print(f"coordinator: {error}", file=sys.stderr)  # noqa: T201 - before and after the log there is only stderr
+        _exit(error.exit_code)
+    _exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="coordinator", description="Plans operations and hands out their jobs until told to stop."
+    )
+    default = os.environ.get("TILEFLEET_CONFIG")
+    parser.add_argument("--config", default=default, required=default is None, help="TOML file; TILEFLEET_CONFIG otherwise")
+    parser.add_argument("--version", action="version", version=f"coordinator {__version__}")
+    return parser
+
+
+def _checked(config: Config, path: Path) -> Config:
+    if not config.store.url:
+        raise BadConfig(
+            f'{path}: store.url: a coordinator needs the object store; write url = "s3://bucket/prefix" under [store]'
+        )
+    return config
+
+
+def _exit(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # obstore's threads must not meet an interpreter that is going away
+
+
+async def _run(config: Config, path: Path) -> None:
+    from coordinator.runtime.leadership import take_lead
+    from coordinator.runtime.shell import Shell
+    from tilefleet.backoff import persist
+    from tilefleet.sqs import SqsQueues
+    from tilefleet.store import Stores
+
+    stopping, shells = asyncio.Event(), list[Shell]()
+    _handle_signals(stopping, path, shells)
+    stores = Stores(config.store)
+    store = stores.open(config.store.url)
+    watchdog = asyncio.create_task(_feed_watchdog(), name="watchdog")
+    queues = SqsQueues(config.queues, config.fleet.name)
+    await queues.__aenter__()  # left by _exit: a poll that is under way would hold a clean end up for its whole wait
+    await persist(
+        queues.ensure, for_s=START_TIMEOUT_S, is_worth_it=lambda error: error.is_retryable or isinstance(error, NotFound)
+    )
+    notify(READY)
+    log.info("started", version=__version__, store=config.store.url)
+    while not stopping.is_set():
+        epoch = await take_lead(store, config.coordinator.beacon.s, stopping)
+        if epoch is None:
+            break
+        shell = Shell(config, store, stores, queues, epoch)
+        shells[:] = [shell]
+        if await shell.run(stopping):
+            await shell.resign()
+    watchdog.cancel()
+    log.info("stopped")
+    await asyncio.sleep(LINGER_S)
+
+
+def _handle_signals(stopping: asyncio.Event, path: Path, shells: list[Shell]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            _exit(LEFT_AT_ONCE)
+        notify(STOPPING)
+        log.info("stopping")
+        stopping.set()
+
+    def reload() -> None:
+        try:
+            config = load(path)
+        except TilefleetError as error:
+            log.error("reload_refused", error=str(error))
+            return
+        logs.setup(config.log.level, daemon="coordinator", fleet=config.fleet.name)
+        for shell in shells:
+            shell.reload(config)
+        log.info("reloaded")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+async def _feed_watchdog() -> None:
+    interval_s = watchdog_interval_s()
+    while interval_s is not None:
+        notify(WATCHDOG)
+        await asyncio.sleep(interval_s)
+
+
+if __name__ == "__main__":
+    main()

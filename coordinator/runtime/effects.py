@@ -1,0 +1,93 @@
+"""Carries out the scheduler's commands. What concerns one operation happens in order; operations do not wait for each other.
+
+A status that has not been written yet is replaced by a newer one. Every effect is tried again while the fault may pass;
+what was promised to readers (the last status, cleaning up) for ever, the rest for ``PATIENCE_S``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from coordinator.core.events import CleanedUp, CleanUp, Command, EffectFailed, Event, PlanSaved, SavePlan, SendJobs, WriteStatus
+from coordinator.runtime.journal import Journal
+from tilefleet.backoff import Backoff, persist
+from tilefleet.errors import BadInput, ErrorInfo, TilefleetError
+
+log = structlog.get_logger()
+
+PATIENCE_S = 60.0
+FOREVER_S = float("inf")
+T = TypeVar("T")
+
+
+class Effects:
+    """Per-operation queues of commands, each worked off by one task while there is something in it."""
+
+    def __init__(self, journal: Journal, tasks: asyncio.TaskGroup, tell: Callable[[Event], None]) -> None:
+        self._journal = journal
+        self._tasks = tasks
+        self._tell = tell
+        self._waiting: dict[str, deque[SavePlan | WriteStatus | CleanUp]] = {}
+
+    def carry_out(self, command: SavePlan | WriteStatus | CleanUp) -> None:
+        """Have it done, after what was asked before for the same operation."""
+        operation = command.status.id if isinstance(command, WriteStatus) else command.operation
+        waiting = self._waiting.get(operation)
+        if waiting is None:
+            self._waiting[operation] = deque([command])
+            self._tasks.create_task(self._work_off(operation), name=f"effects-{operation}")
+        elif isinstance(command, WriteStatus) and waiting and isinstance(waiting[-1], WriteStatus):
+            waiting[-1] = command
+        else:
+            waiting.append(command)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting
+
+    async def _work_off(self, operation: str) -> None:
+        waiting = self._waiting[operation]
+        while waiting:
+            await self._do(operation, waiting.popleft())
+        del self._waiting[operation]
+
+    async def _do(self, operation: str, command: Command) -> None:
+        try:
+            match command:
+                case SavePlan():
+                    plan = await _patiently(lambda: self._journal.save_plan(command), PATIENCE_S)
+                    self._tell(PlanSaved(operation, plan))
+                case WriteStatus():
+                    patience_s = FOREVER_S if command.status.is_ended else PATIENCE_S
+                    await _patiently(lambda: self._journal.write_status(command), patience_s)
+                    _log_status(command)
+                case CleanUp():
+                    await _patiently(lambda: self._journal.clean_up(command), FOREVER_S)
+                    self._tell(CleanedUp(operation))
+                case SendJobs():
+                    raise TypeError("jobs go through the dispatcher")
+        except TilefleetError as error:
+            log.error("effect_failed", operation=operation, effect=type(command).__name__, error=str(error))
+            self._tell(EffectFailed(operation, ErrorInfo.of(error)))
+
+
+async def _patiently(call: Callable[[], Awaitable[T]], for_s: float) -> T:
+    return await persist(call, for_s=for_s, backoff=Backoff(0.1, 10.0), is_worth_it=lambda error: not isinstance(error, BadInput))
+
+
+def _log_status(command: WriteStatus) -> None:
+    status = command.status
+    if status.is_ended:
+        log.info(
+            "operation_ended", operation=status.id, kind=status.kind, state=status.state, phases_s=status.phases_s,
+            jobs=status.totals.jobs, attempts=status.totals.attempts, flops=status.totals.flops,
+            bytes_read=status.totals.bytes_read, bytes_written=status.totals.bytes_written,
+            check_worst=status.totals.check_worst, error=status.error.sentence if status.error else None,
+        )  # fmt: skip
+    else:
+        log.debug("operation_status", operation=status.id, state=status.state)

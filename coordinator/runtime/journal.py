@@ -1,0 +1,124 @@
+"""What the store holds of operations: reading it to take one up, writing what the scheduler decided, removing leftovers."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+
+from coordinator.core.events import Adopted, CleanUp, SavePlan, WriteStatus
+from coordinator.core.plans import Part, Plan
+from coordinator.core.stages import CheckStage, GunzipStage, PublishStage, ScanStage, Stage
+from tilefleet import layout
+from tilefleet.errors import BadInput, NotFound
+from tilefleet.messages import Facts, decode_facts
+from tilefleet.records import OperationRecord, OperationStatus, from_json, to_json
+from tilefleet.store import Store, Stores, path_of
+
+PARTS: tuple[Part, ...] = ("gunzip", "scan", "main")
+WITH_FACTS = (ScanStage, GunzipStage, PublishStage, CheckStage)
+READS_AT_ONCE = 32
+
+
+class Journal:
+    """The records, plans and statuses of one deployment's store, as the leader of ``epoch`` sees and writes them."""
+
+    def __init__(self, store: Store, stores: Stores, epoch: int) -> None:
+        self._store = store
+        self._stores = stores
+        self._epoch = epoch
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def open_operations(self) -> list[str]:
+        """Ids of the operations that have not ended, or not been cleaned up after."""
+        return sorted([entry.key.rsplit("/", 1)[-1] async for entry in self._store.entries(layout.OPEN)])
+
+    async def load(self, operation: str) -> Adopted | None:
+        """Everything that is known of an operation; None when it has no record (yet). Raises BadInput for a broken record."""
+        try:
+            data = await self._store.get(layout.record(operation))
+        except NotFound:
+            return None
+        record = from_json(bytes(data), OperationRecord, self._store.url_of(layout.record(operation)))
+        if record.id != operation:
+            raise BadInput(f"the record of operation {operation} says that it is {record.id}; it is not taken up")
+        plans = await self._plans(operation)
+        latest = plans[next(part for part in reversed(PARTS) if part in plans)] if plans else None
+        stages = latest.stages if latest is not None else ()
+        done = {stage.name: await self._done(stage) for stage in stages}
+        facts = {stage.name: await self._facts(stage, done[stage.name]) for stage in stages if isinstance(stage, WITH_FACTS)}
+        status = await self._status(operation)
+        is_cancelled = await self._store.head(layout.cancel(operation)) is not None
+        return Adopted(record, plans, done, facts, status, is_cancelled)
+
+    async def is_cancelled(self, operation: str) -> bool:
+        """Whether somebody asked for the operation to end."""
+        return await self._store.head(layout.cancel(operation)) is not None
+
+    async def save_plan(self, command: SavePlan) -> Plan:
+        """Write the plan unless there is one; the one that is there."""
+        key = layout.plan(command.operation, command.plan.part)
+        if await self._store.put_new(key, to_json(command.plan)):
+            return command.plan
+        return from_json(bytes(await self._store.get(key)), Plan, self._store.url_of(key))
+
+    async def write_status(self, command: WriteStatus) -> None:
+        """Replace this epoch's status of the operation."""
+        await self._store.put(layout.status(command.status.id, self._epoch), to_json(command.status))
+
+    async def clean_up(self, command: CleanUp) -> None:
+        """Remove what was temporary, then the open mark; what is not there is no error, so it may be repeated."""
+        operation = command.operation
+        prefixes = [layout.parts(operation), layout.partial(operation), layout.staging(operation)]
+        prefixes += [f"{layout.operation(operation)}/{name}" for name in ("facts", "input", "result")]
+        for prefix in prefixes:
+            await self._store.delete_prefix(prefix)
+        if not command.keeps_result:
+            await self._store.delete_prefix(layout.result(operation))
+            for url in command.urls:
+                await self._stores.open(url).delete_prefix("")
+        await asyncio.to_thread(self._remove_directories, prefixes, command)
+        await self._store.delete([layout.open_mark(operation)])
+
+    def _remove_directories(self, prefixes: list[str], command: CleanUp) -> None:
+        """A directory as a store keeps its empty folders; an object store has none."""
+        urls = [self._store.url_of(prefix) for prefix in prefixes]
+        urls += [] if command.keeps_result else [*command.urls, self._store.url_of(layout.result(command.operation))]
+        for url in urls:
+            if url.startswith("file:"):
+                shutil.rmtree(path_of(url), ignore_errors=True)
+
+    async def _plans(self, operation: str) -> dict[Part, Plan]:
+        plans: dict[Part, Plan] = {}
+        for part in PARTS:
+            key = layout.plan(operation, part)
+            try:
+                plans[part] = from_json(bytes(await self._store.get(key)), Plan, self._store.url_of(key))
+            except NotFound:
+                continue
+        return plans
+
+    async def _status(self, operation: str) -> OperationStatus | None:
+        keys = [entry.key async for entry in self._store.entries(layout.statuses(operation))]
+        newest = max(keys, key=lambda key: layout.epoch_of_key(key) or 0, default=None)
+        if newest is None:
+            return None
+        return from_json(bytes(await self._store.get(newest)), OperationStatus, self._store.url_of(newest))
+
+    async def _done(self, stage: Stage) -> tuple[int, ...]:
+        """Jobs of a stage whose output objects all exist."""
+        present: Counter[int] = Counter()
+        async for entry in self._stores.open(stage.output_url).entries():
+            index = stage.job_of_key(entry.key)
+            if index is not None:
+                present[index] += 1
+        return tuple(index for index, n_keys in present.items() if index < stage.n_jobs and n_keys >= stage.n_keys(index))
+
+    async def _facts(self, stage: Stage, done: tuple[int, ...]) -> dict[int, Facts]:
+        store = self._stores.open(stage.output_url)
+
+        async def read(index: int) -> tuple[int, Facts]:
+            async with self._reads:
+                return index, decode_facts(bytes(await store.get(layout.indexed("", index).lstrip("/"))))
+
+        return dict(await asyncio.gather(*(read(index) for index in done)))

@@ -1,0 +1,118 @@
+"""One coordinator leads; others stand by.
+
+An epoch is an object that is created once (``leader/000042``); who creates it leads until somebody creates a higher one.
+The beacon (``control/000042.json``) shows that the leader lives. A stand-by takes over when the beacon has not changed for
+``SILENT_BEATS`` of its own intervals, or at once when the leader resigned or was a process of this machine that is gone.
+Clocks are not compared between machines: a beacon is alive when it *changes* while we watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+
+import msgspec
+import psutil
+import structlog
+
+from tilefleet import layout
+from tilefleet.errors import BadInput, NotFound
+from tilefleet.records import Control, from_json, to_json
+from tilefleet.store import Store
+
+log = structlog.get_logger()
+
+SILENT_BEATS = 5
+
+
+class Leader(msgspec.Struct, frozen=True):
+    """Who created an epoch."""
+
+    host: str
+    pid: int
+    started: float
+
+    @classmethod
+    def this_process(cls) -> Leader:
+        return cls(platform.node(), os.getpid(), psutil.Process().create_time())
+
+    @property
+    def name(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+    def is_known_dead(self) -> bool:
+        """True only for a process of this machine that is gone."""
+        if self.host != platform.node():
+            return False
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) > 1.0
+        except psutil.NoSuchProcess:
+            return True
+
+
+async def take_lead(store: Store, beat_s: float, stopping: asyncio.Event) -> int | None:
+    """Wait for the lead and take it: the new epoch. None when told to stop before."""
+    while not stopping.is_set():
+        epoch = await newest_epoch(store)
+        if epoch and not await _is_vacant(store, epoch, beat_s, stopping):
+            continue
+        if stopping.is_set():
+            break
+        if await store.put_new(layout.leader(epoch + 1), to_json(Leader.this_process())):
+            log.info("lead_taken", epoch=epoch + 1)
+            await _forget_old(store, epoch + 1)
+            return epoch + 1
+    return None
+
+
+async def newest_epoch(store: Store) -> int:
+    """The highest epoch anybody created; 0 when there is none."""
+    return max([layout.epoch_of_key(entry.key) or 0 async for entry in store.entries(layout.LEADER)], default=0)
+
+
+async def resign(store: Store, control: Control) -> None:
+    """Say on the way out that nobody leads, so that the next one need not wait."""
+    await store.put(layout.control(control.epoch), to_json(msgspec.structs.replace(control, leader="", n_open=control.n_open)))
+
+
+async def _is_vacant(store: Store, epoch: int, beat_s: float, stopping: asyncio.Event) -> bool:
+    """Watch the leader's beacon until it changes (False) or has been silent for too long (True)."""
+    if await _is_known_dead(store, epoch):
+        return True
+    seen = await _beacon(store, epoch)
+    if seen is not None and not seen.leader:
+        return True
+    log.info("standing_by", epoch=epoch, leader=seen.leader if seen else "")
+    for _ in range(SILENT_BEATS):
+        try:
+            await asyncio.wait_for(stopping.wait(), beat_s)
+        except TimeoutError:
+            now = await _beacon(store, epoch)
+            if now != seen or await newest_epoch(store) != epoch:
+                return False
+            continue
+        return False
+    return True
+
+
+async def _is_known_dead(store: Store, epoch: int) -> bool:
+    try:
+        leader = from_json(bytes(await store.get(layout.leader(epoch))), Leader, store.url_of(layout.leader(epoch)))
+    except (NotFound, BadInput):
+        return False
+    return leader.is_known_dead()
+
+
+async def _beacon(store: Store, epoch: int) -> Control | None:
+    try:
+        return from_json(bytes(await store.get(layout.control(epoch))), Control, store.url_of(layout.control(epoch)))
+    except (NotFound, BadInput):
+        return None
+
+
+async def _forget_old(store: Store, epoch: int) -> None:
+    """Old epochs and beacons say nothing any more; the last few stay for whoever is reading them."""
+    for prefix in (layout.LEADER, layout.CONTROL):
+        keys = [entry.key async for entry in store.entries(prefix)]
+        await store.delete([key for key in keys if (layout.epoch_of_key(key) or epoch) < epoch - 3])

@@ -1,0 +1,132 @@
+"""The coordinator's ears: long polls of the queues and looks into the store, each turned into events.
+
+Every message is validated; one that is not ours, or not of this fleet, goes to the dead-letter queue with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+
+from coordinator.core.events import CancelAsked, DeadLettered, Event, Heard
+from coordinator.runtime.journal import Journal
+from tilefleet.backoff import Backoff
+from tilefleet.errors import BadInput, NotFound, TilefleetError
+from tilefleet.messages import Cancel, decode_client, decode_job, decode_worker
+from tilefleet.queues import Queue, Received
+from tilefleet.sqs import SqsQueues
+
+log = structlog.get_logger()
+
+POLL_S = 20.0
+LEFT_ALONE_S = 900.0  # a dead letter that is no job stays for people; we look at it again after that
+
+
+class Listeners(NamedTuple):
+    """What the loops need. ``restore`` makes lost queues again."""
+
+    queues: SqsQueues
+    journal: Journal
+    fleet: str
+    tell: Callable[[Event], None]
+    restore: Callable[[], Awaitable[None]]
+    stopping: asyncio.Event
+    adopting: set[str]
+
+    async def operations(self) -> None:
+        """Take up what clients submit, look at what they cancel."""
+        await self._listen(self.queues.operations, self._client_message)
+
+    async def completions(self) -> None:
+        """Hear the workers."""
+        await self._listen(self.queues.completions, self._worker_message)
+
+    async def dead_jobs(self) -> None:
+        """Jobs nobody finished in as many deliveries as the queue allows."""
+        await self._listen(self.queues.dead(self.queues.jobs), self._dead_job, is_dead=True)
+
+    async def inbox(self, every_s: float) -> None:
+        """Take up what lies in the store, told or not: now, and again every so often. Cancels too."""
+        while not self.stopping.is_set():
+            try:
+                for operation in await self.journal.open_operations():
+                    await self.adopt(operation)
+            except TilefleetError as error:
+                log.warning("inbox_unreadable", error=str(error))
+            await self._pause(every_s)
+
+    async def adopt(self, operation: str) -> None:
+        """Hand an operation to the scheduler, once; later calls only look whether it was cancelled."""
+        if operation in self.adopting:
+            if await self.journal.is_cancelled(operation):
+                self.tell(CancelAsked(operation))
+            return
+        try:
+            adopted = await self.journal.load(operation)
+        except BadInput as error:
+            log.error("record_refused", operation=operation, error=str(error))
+            return
+        if adopted is not None and operation not in self.adopting:
+            self.adopting.add(operation)
+            log.info("operation_adopted", operation=operation, kind=adopted.record.kind, parts=list(adopted.plans))
+            self.tell(adopted)
+
+    async def _listen(self, queue: Queue, take: Callable[[Received], Awaitable[None]], *, is_dead: bool = False) -> None:
+        backoff = Backoff()
+        while not self.stopping.is_set():
+            try:
+                received = await queue.receive(10, POLL_S)
+                handled = [message.handle for message in received if await self._take(queue, message, take, is_dead=is_dead)]
+                if handled:
+                    await queue.delete(handled)
+                backoff.reset()
+            except NotFound:
+                await self.restore()
+            except TilefleetError as error:
+                log.warning("poll_failed", queue=queue.name, error=str(error))
+                await self._pause(backoff.next_s())
+
+    async def _take(self, queue: Queue, message: Received, take: Callable[[Received], Awaitable[None]], *, is_dead: bool) -> bool:
+        """True when the message is to be deleted."""
+        try:
+            await take(message)
+        except BadInput as error:
+            log.warning("message_refused", queue=queue.name, error=str(error), body=message.body[:200])
+            if is_dead:
+                await queue.extend([message.handle], LEFT_ALONE_S)
+            else:
+                await self.queues.reject(queue, message, str(error))
+            return False
+        return True
+
+    async def _client_message(self, message: Received) -> None:
+        said = decode_client(message.body)
+        self._check_fleet(said.fleet)
+        if isinstance(said, Cancel) and said.operation in self.adopting:
+            self.tell(CancelAsked(said.operation))
+        else:
+            await self.adopt(said.operation)
+
+    async def _worker_message(self, message: Received) -> None:
+        said = decode_worker(message.body)
+        self._check_fleet(said.fleet)
+        self.tell(Heard(said))
+
+    async def _dead_job(self, message: Received) -> None:
+        job = decode_job(message.body)
+        if job.fleet == self.fleet:
+            log.error("job_dead", operation=job.operation, job=f"{job.stage}/{job.index}", attempt=job.attempt)
+            self.tell(DeadLettered(job))
+
+    def _check_fleet(self, fleet: str) -> None:
+        if fleet != self.fleet:
+            raise BadInput(f"a message of the fleet {fleet!r} came to the fleet {self.fleet!r}")
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,168 @@
+"""The asyncio shell around the scheduler: events are queued to it, its commands are carried out, and time is told to it.
+
+One TaskGroup owns every task. The shell ends when it is told to stop, or when another coordinator has taken the lead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from coordinator.core.events import CleanedUp, Command, Event, QueueLost, SendJobs, Ticked
+from coordinator.core.scheduler import Scheduler, SchedulerSettings
+from coordinator.runtime.dispatch import Dispatcher
+from coordinator.runtime.effects import Effects
+from coordinator.runtime.journal import Journal
+from coordinator.runtime.leadership import Leader, newest_epoch, resign
+from coordinator.runtime.listeners import Listeners
+from coordinator.runtime.retention import Retention
+from tilefleet import layout
+from tilefleet.backoff import Backoff, persist
+from tilefleet.config import Config
+from tilefleet.errors import TilefleetError
+from tilefleet.records import Control, to_json
+from tilefleet.sd_notify import notify
+from tilefleet.sqs import SqsQueues
+from tilefleet.store import Store, Stores
+from tilefleet.version import __version__
+
+log = structlog.get_logger()
+
+EVENTS_AT_ONCE = 200  # then the loop breathes
+
+
+class _Ended(Exception):
+    """This term of leadership is over."""
+
+
+class Shell:
+    """One term of leadership."""
+
+    def __init__(self, config: Config, store: Store, stores: Stores, queues: SqsQueues, epoch: int) -> None:
+        self._config = config
+        self._store = store
+        self._queues = queues
+        self._epoch = epoch
+        self._leader = Leader.this_process().name
+        self._journal = Journal(store, stores, epoch)
+        wall_offset = time.time() - time.monotonic()
+        self.scheduler = Scheduler(settings_of(config), epoch, wall_offset)
+        self._retention = Retention(store, config.fleet.keep_results.s)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._restoring = asyncio.Lock()
+        self._restored = float("-inf")
+
+    async def run(self, stopping: asyncio.Event) -> bool:
+        """Lead until told to stop; False when somebody else took the lead meanwhile."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await self._start(tasks, stopping)
+                await stopping.wait()
+                raise _Ended  # cancels the tasks; what they were writing is written again by whoever comes next
+        except* _Ended:
+            pass
+        return stopping.is_set()
+
+    async def _start(self, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
+        dispatcher = Dispatcher(self._queues.jobs, self.tell, self._restore)
+        effects = Effects(self._journal, tasks, self.tell)
+        self._ears = Listeners(self._queues, self._journal, self._config.fleet.name, self.tell, self._restore, stopping, set())
+        inbox_s = self._config.coordinator.inbox.s
+        for name, loop in (
+            ("scheduler", self._drive(dispatcher, effects)), ("dispatcher", dispatcher.run()), ("beacon", self._beacon()),
+            ("operations", self._ears.operations()), ("completions", self._ears.completions()),
+            ("completions-2", self._ears.completions()), ("dead-jobs", self._ears.dead_jobs()),
+            ("inbox", self._ears.inbox(inbox_s)), ("retention", self._retention.run()),
+        ):  # fmt: skip
+            tasks.create_task(loop, name=name)
+
+    def tell(self, event: Event) -> None:
+        """Queue an event for the scheduler."""
+        if isinstance(event, CleanedUp):
+            self._ears.adopting.discard(event.operation)
+        self._events.put_nowait(event)
+
+    def reload(self, config: Config) -> None:
+        """Take over what may change while running: how long results are kept."""
+        self._config = config
+        self._retention.keep_s = config.fleet.keep_results.s
+
+    async def resign(self) -> None:
+        """Leave the lead to whoever comes next, at once."""
+        try:
+            await resign(self._store, self._control())
+        except TilefleetError as error:
+            log.warning("resign_failed", error=str(error))
+
+    # ---- the scheduler's loop
+
+    async def _drive(self, dispatcher: Dispatcher, effects: Effects) -> None:
+        while True:
+            self._carry_out(await self._next_event(), dispatcher, effects)
+            for _ in range(EVENTS_AT_ONCE):
+                if self._events.empty():
+                    break
+                self._carry_out(self._events.get_nowait(), dispatcher, effects)
+            else:
+                await asyncio.sleep(0)
+
+    async def _next_event(self) -> Event:
+        now = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, self.scheduler.next_deadline(now) - now)):
+                return await self._events.get()
+        except TimeoutError:
+            return Ticked()
+
+    def _carry_out(self, event: Event, dispatcher: Dispatcher, effects: Effects) -> None:
+        command: Command
+        for command in self.scheduler.handle(event, time.monotonic()):
+            if isinstance(command, SendJobs):
+                dispatcher.send(command.jobs)
+            else:
+                effects.carry_out(command)
+
+    # ---- beacon and queues
+
+    async def _beacon(self) -> None:
+        while True:
+            try:
+                if await newest_epoch(self._store) > self._epoch:
+                    log.warning("stepped_down", epoch=self._epoch)
+                    raise _Ended
+                await self._store.put(layout.control(self._epoch), to_json(self._control()))
+            except TilefleetError as error:
+                log.warning("beacon_failed", error=str(error))
+            self._say_status()
+            await asyncio.sleep(self._config.coordinator.beacon.s)
+
+    def _control(self) -> Control:
+        return self.scheduler.control(time.monotonic(), self._leader, __version__)
+
+    def _say_status(self) -> None:
+        scheduler = self.scheduler
+        notify(f"STATUS=leading, epoch {self._epoch}: {len(scheduler.workers)} workers, {len(scheduler.operations)} operations")
+
+    async def _restore(self) -> None:
+        """Make lost queues again, and have their jobs sent again."""
+        async with self._restoring:
+            if time.monotonic() - self._restored < 1.0:
+                return
+            await persist(self._queues.ensure, for_s=float("inf"), backoff=Backoff(0.1, 5.0))
+            self._restored = time.monotonic()
+            log.warning("queues_restored")
+            self.tell(QueueLost())
+
+
+def settings_of(config: Config) -> SchedulerSettings:
+    """The scheduler's share of the configuration."""
+    coordinator = config.coordinator
+    return SchedulerSettings(
+        fleet=config.fleet.name, store_url=config.store.url, jobs_per_worker=coordinator.jobs_per_worker,
+        job_target_s=coordinator.job_target.s, worker_silence_s=coordinator.worker_silence.s,
+        no_worker_timeout_s=coordinator.no_worker_timeout.s, max_attempts=coordinator.max_attempts,
+        lease_s=config.queues.lease.s, keep_results_s=config.fleet.keep_results.s, beacon_s=coordinator.beacon.s,
+        heartbeat_s=config.worker.heartbeat.s,
+    )  # fmt: skip
