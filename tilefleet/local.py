@@ -241,6 +241,7 @@ def _spawn(config: Config, files: StateFiles, lock: int, log: int) -> subprocess
         "--state-dir",
         os.fspath(files.root),
     ]
+    local = msgspec.structs.replace(config.local, state_dir="")  # said on the command line, where any bytes may stand
     stdin_read, stdin_write = os.pipe()
     try:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -260,7 +261,7 @@ def _spawn(config: Config, files: StateFiles, lock: int, log: int) -> subprocess
         os.close(stdin_read)
     threading.Thread(target=process.wait, name="reap-supervisor", daemon=True).start()  # a notebook outlives many of them
     with contextlib.suppress(BrokenPipeError), os.fdopen(stdin_write, "wb") as pipe:
-        pipe.write(to_toml(config).encode())
+        pipe.write(to_toml(msgspec.structs.replace(config, local=local)).encode())
     return process
 
 

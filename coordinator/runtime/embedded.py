@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tilefleet.config import Config, Duration, LogSection, Size
+from tilefleet.config import Config, Duration, LocalSection, Size
 from tilefleet.ids import is_operation_id
 from tilefleet.layout import CONTROL, OPEN, epoch_of_key
 from tilefleet.local import REGION, local_queues, local_store
@@ -73,7 +73,7 @@ def config_texts(config: Config, files: StateFiles, machine: Machine, endpoint_u
         store=local_store(config, files.store.as_uri()),
         queues=local_queues(config, endpoint_url),
         coordinator=msgspec.structs.replace(config.coordinator, drain=_at_most(config.coordinator.drain, LONGEST_DRAIN_S)),
-        log=LogSection(config.log.level),
+        local=LocalSection(),
     )
     texts = {files.config("daemon"): to_toml(base)}
     for number in range(1, config.local.workers + 1):
