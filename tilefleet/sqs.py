@@ -223,9 +223,9 @@ class SqsQueue:
             f"the queue {self.name} did not take {len(entries)} messages after {RESENDS + 1} tries; try again later"
         )
 
-    async def _call(self, request: Awaitable[Any], timeout_s: float = CALL_TIMEOUT_S) -> Any:
+    async def _call(self, request: Awaitable[Any], timeout_s: float | None = None) -> Any:
         with _errors(f"the queue {self.name}"):
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s or CALL_TIMEOUT_S):
                 return await request
 
 
