@@ -137,9 +137,11 @@ async def _fetch_tile(store: Store, ref: MatrixRef, i: int, j: int) -> np.ndarra
     try:
         data = await store.get(key)
     except NotFound:
-        return _missing(store, ref, key)
+        _refuse_missing(store, ref, key)
+        return None
     n_bytes = memoryview(data).nbytes
-    return await in_thread_if_large(n_bytes, decode_tile, data, ref, store.url_of(key))
+    tile: np.ndarray = await in_thread_if_large(n_bytes, decode_tile, data, ref, store.url_of(key))
+    return tile
 
 
 async def _fetch_band(store: Store, ref: MatrixRef, index: tuple[int, int], band: Rect) -> np.ndarray | None:
@@ -149,13 +151,15 @@ async def _fetch_band(store: Store, ref: MatrixRef, index: tuple[int, int], band
     try:
         data = await store.get_range(key, first, first + band.rows * row_bytes)
     except NotFound:
-        return _missing(store, ref, key)
+        _refuse_missing(store, ref, key)
+        return None
     if memoryview(data).nbytes != band.rows * row_bytes:
         raise _wrong_length(store.url_of(key), first + memoryview(data).nbytes, tile_rows * row_bytes)
     return np.frombuffer(data, ref.dtype).reshape(band.rows, tile_cols)
 
 
-def _missing(store: Store, ref: MatrixRef, key: str) -> None:
+def _refuse_missing(store: Store, ref: MatrixRef, key: str) -> None:
+    """A missing tile means the fill value, but not in an array of ours, where every tile was written."""
     if ref.is_ours:
         raise NotFound(f"the tile {store.url_of(key)} is missing; the matrix is damaged: compute or copy it again")
 
@@ -164,13 +168,14 @@ def decode_tile(data: Buffer, ref: MatrixRef, url: str) -> np.ndarray:
     """The elements of a whole raw tile, shape ``ref.tile``, without a copy (read-only). Raises BadInput, naming ``url``."""
     raw = np.frombuffer(data, np.uint8)
     tile_rows, tile_cols = ref.grid.tile
-    n_bytes = tile_rows * tile_cols * np.dtype(ref.dtype).itemsize
+    dtype = np.dtype(ref.dtype)
+    n_bytes = tile_rows * tile_cols * dtype.itemsize
     has_checksum = ref.layout == "raw+crc32c"
     if len(raw) != n_bytes + CRC32C_BYTES * has_checksum:
         raise _wrong_length(url, len(raw), n_bytes + CRC32C_BYTES * has_checksum)
     if has_checksum and google_crc32c.value(raw[:n_bytes]) != int.from_bytes(raw[n_bytes:].tobytes(), "little"):
         raise BadInput(f"the tile {url} is damaged: its crc32c does not match; restore it or compute the matrix again")
-    return raw[:n_bytes].view(ref.dtype).reshape(tile_rows, tile_cols)
+    return raw[:n_bytes].view(dtype).reshape(tile_rows, tile_cols)
 
 
 def _wrong_length(url: str, found: int, expected: int) -> BadInput:

@@ -117,7 +117,7 @@ async def join_parts(
     """
     pieces = partial(_pieces, stores, parts_url, n_parts, header, is_gzip)
     if out_url.startswith("file:"):
-        return await _join_file(pieces(), path_of(out_url), operation, is_overwrite=is_overwrite)
+        return await write_file(pieces(), path_of(out_url), operation, is_overwrite=is_overwrite)
     store, key = stores.locate(out_url)
     entry = await store.head(key)
     if entry is not None and not is_overwrite:
@@ -152,7 +152,8 @@ async def _plain_pieces(stores: Stores, parts_url: str, n_parts: int, header: by
             yield bytes(await store.get_range(part, start, min(start + FETCH_BYTES, entry.size_bytes)))
 
 
-async def _join_file(pieces: AsyncIterator[bytes], out: Path, operation: str, *, is_overwrite: bool) -> int:
+async def write_file(pieces: AsyncIterator[Buffer], out: Path, operation: str, *, is_overwrite: bool) -> int:
+    """Make a local file of pieces; it appears whole. Returns its length. Raises AlreadyExists, NotFound, NotAllowed, DoesNotFit."""
     beginning = f".{out.name}.partial-{operation}"
     temporary = out.with_name(f"{beginning}-{secrets.token_hex(4)}")
     try:

@@ -136,24 +136,28 @@ def _clean(text: bytes) -> bytes:
             text = _BLANKS_AROUND.sub(rb"\1", text)
     if b'"' in text:
         text = _QUOTED.sub(rb"\2", text)
-    if b",+" in text or b"\n+" in text or text.startswith(b"+"):
+    if b"+" in text and (b",+" in text or b"\n+" in text or text.startswith(b"+")):
         text = _PLUS.sub(b"", text)
     if b"\n\n" in text or text.startswith(b"\n"):
         text = re.sub(rb"\n\n+", b"\n", text).lstrip(b"\n")
     return text if not text or text.endswith(b"\n") else text + b"\n"
 
 
-def _fields(clean: bytes, cols: int) -> pa.StringArray | None:
-    """All fields, row by row; None when some line does not have ``cols`` of them."""
-    import pyarrow as pa
-
+def _field_ends(clean: bytes, cols: int) -> np.ndarray | None:
+    """Where the separator after each field is, row by row; None when some line does not have ``cols`` fields."""
     raw = np.frombuffer(clean, np.uint8)
     is_end = raw == _NEWLINE
     n_rows = np.count_nonzero(is_end)
     np.logical_or(is_end, raw == _COMMA, out=is_end)
     ends = np.flatnonzero(is_end)
-    if len(ends) != n_rows * cols or not (raw[ends[cols - 1 :: cols]] == _NEWLINE).all():
-        return None
+    is_even = len(ends) == n_rows * cols and bool((raw[ends[cols - 1 :: cols]] == _NEWLINE).all())
+    return ends if is_even else None
+
+
+def _fields(clean: bytes, ends: np.ndarray) -> pa.StringArray:
+    """All fields, row by row, in one array."""
+    import pyarrow as pa
+
     offsets = np.zeros(len(ends) + 1, np.int32)
     offsets[1:] = ends - np.arange(len(ends))  # where each field ends once the separators are taken out
     return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(clean.translate(None, b",\n")))
@@ -164,10 +168,13 @@ def _fields(clean: bytes, cols: int) -> pa.StringArray | None:
 
 def _scan_chunk(clean: bytes, cols: int, dtype: str, *, is_typed: bool) -> str | None:
     """The widest type of what came before and this; None when it is ragged or not of numbers."""
-    fields = _fields(clean, cols)
-    if fields is None or is_typed:
-        return None if fields is None else dtype
+    ends = _field_ends(clean, cols)
+    if ends is None or is_typed:
+        return None if ends is None else dtype
+    fields = _fields(clean, ends)
     candidates = [name for name in ("int64", "float64") if np.can_cast(dtype, name)]
+    if b"." in clean:
+        candidates = candidates[-1:]  # none of them integers: do not try
     for name in candidates:
         if _cast(clean, fields, np.dtype(name)) is not None:
             return name
@@ -180,8 +187,8 @@ def _parse_chunk(chunk: bytes, offset: int, cols: int, dtype: np.dtype) -> np.nd
     clean = _clean(chunk)
     if not clean:
         return np.empty((0, cols), dtype)
-    fields = _fields(clean, cols)
-    values = None if fields is None else _cast(clean, fields, dtype)
+    ends = _field_ends(clean, cols)
+    values = None if ends is None else _cast(clean, _fields(clean, ends), dtype)
     if values is None:
         values = np.array(_read_slowly(chunk, offset, cols, dtype), dtype)
     return values.reshape(-1, cols)

@@ -79,7 +79,7 @@ async def gunzip(source: Store, source_key: str, out: Store, out_key: str) -> in
     async def pieces() -> AsyncIterator[bytes]:
         nonlocal n_bytes
         try:
-            async for piece in _unpacked(source, source_key):
+            async for piece in unpacked(source, source_key):
                 n_bytes += len(piece)
                 yield piece
         except TilefleetError as error:
@@ -128,7 +128,8 @@ def _cut(held: bytes, last: int, *, is_whole: bool) -> int:
     return len(held) if is_whole else held.rfind(b"\n") + 1
 
 
-async def _unpacked(source: Store, key: str) -> AsyncIterator[bytes]:
+async def unpacked(source: Store, key: str) -> AsyncIterator[bytes]:
+    """The plain bytes of a gzip stream, in pieces of at most 8 MiB. Raises BadInput when it is damaged or ends early."""
     entry = await source.head(key)
     size_bytes = entry.size_bytes if entry else 0
     unpacker, is_begun = zlib.decompressobj(wbits=31), False
