@@ -1,0 +1,65 @@
+"""``C[rows, cols] = alpha * (op(A)[rows, k0:k1] @ op(B)[k0:k1, cols]) + beta * op(C)``: one block, k streamed in panels.
+
+Two sets of panel buffers: while one is multiplied, the other is filled. Each tile of the block is written once, at the
+end, after the check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from functools import partial
+
+import numpy as np
+
+from tilefleet.dtypes import parse_dtype, parse_scalar
+from tilefleet.matrix import Rect
+from tilefleet.messages import Epilogue, Gemm
+from workerd.context import Context, Outcome, prefetched
+from workerd.kernels import elementwise
+from workerd.kernels.product import BlockProduct
+
+
+async def run(work: Gemm, context: Context) -> Outcome:
+    """Compute, check and commit one block. Raises WrongResult when the check fails; nothing is written then."""
+    block, worst = await product(work, context, work.rect)
+    block = await apply_epilogue(work.epilogue, block, work.rect, context)
+    await context.write(work.out, work.rect, block)
+    return Outcome(check_worst=worst)
+
+
+async def product(work: Gemm, context: Context, rect: Rect) -> tuple[np.ndarray, float | None]:
+    """The product's ``rect``, checked, and its largest residual as a fraction of its bound."""
+    a_dtype, b_dtype, dtype = (parse_dtype(str(n)) for n in (work.a.matrix.dtype, work.b.matrix.dtype, work.product_dtype))
+    depth = work.k1 - work.k0
+    block = await context.compute(partial(BlockProduct, rect.rows, rect.cols, depth, a_dtype, b_dtype, dtype, context.seed))
+    panel_k = max(1, min(work.panel_k, depth))
+    buffers = [(np.empty(rect.rows * panel_k, a_dtype), np.empty(panel_k * rect.cols, b_dtype)) for _ in range(2)]
+    starts = range(work.k0, work.k1, panel_k)
+    fetches = [partial(_fetch, work, context, rect, (k, min(k + panel_k, work.k1)), buffers[n % 2]) for n, k in enumerate(starts)]
+    async with aclosing(prefetched(fetches)) as panels:
+        async for a, b in panels:
+            await context.compute(partial(block.add, a, b))
+    context.clock.count("flops", 2 * rect.size * depth * (4 if dtype.kind == "c" else 1))
+    return await context.compute(block.finish, "checked")
+
+
+async def apply_epilogue(epilogue: Epilogue | None, block: np.ndarray, rect: Rect, context: Context) -> np.ndarray:
+    """``alpha * block + beta * op(C)[rect]``, promoted step by step; the block itself when there is no epilogue."""
+    if epilogue is None:
+        return block
+    c = await context.read(epilogue.c, rect) if epilogue.c is not None else None
+    alpha = None if epilogue.alpha is None else parse_scalar(epilogue.alpha)
+    beta = None if epilogue.beta is None else parse_scalar(epilogue.beta)
+    return await context.compute(lambda: elementwise.epilogue(block, alpha, beta, c))
+
+
+async def _fetch(
+    work: Gemm, context: Context, rect: Rect, ks: tuple[int, int], buffers: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A[rows, ks] and B[ks, cols]."""
+    a, b = await asyncio.gather(
+        context.read(work.a, Rect(rect.row0, rect.row1, *ks), buffers[0]),
+        context.read(work.b, Rect(*ks, rect.col0, rect.col1), buffers[1]),
+    )
+    return a, b
