@@ -1,0 +1,1 @@
+"""Arithmetic on NumPy arrays: pure functions, no clock, entropy, event loop or logger."""

@@ -1,0 +1,117 @@
+"""One block of a product, C[rows, cols] = Σ A[rows, kc] @ B[kc, cols] over panels, with NumPy's results, and checked.
+
+Floats accumulate in place in BLAS; integers go through ``exact``; bool counts in integers and asks whether the count is 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilefleet.errors import WrongResult
+from workerd.kernels import blas
+from workerd.kernels.exact import ModularSum
+from workerd.kernels.float_check import FloatCheck
+from workerd.kernels.integer_check import IntegerCheck
+from workerd.kernels.pieces import pieces
+
+
+class BlockProduct:
+    """Accumulates one block: ``add`` panels in any order, then ``finish`` once.
+
+    rows, cols: shape of the block. k: how many columns of A will pass in all (for the bounds of the check).
+    product_dtype: the dtype of NumPy's ``A @ B`` for these dtypes. seed: makes the check's vectors.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        cols: int,
+        k: int,
+        a_dtype: np.dtype,
+        b_dtype: np.dtype,
+        product_dtype: np.dtype,
+        seed: int,
+        is_checked: bool = True,
+    ) -> None:
+        if np.result_type(a_dtype, b_dtype) != product_dtype:
+            raise ValueError(f"{a_dtype} @ {b_dtype} is not {product_dtype} in NumPy")
+        self._sum: _FloatSum | _IntegerSum | _BoolSum
+        if product_dtype.kind in "fc":
+            self._sum = _FloatSum(rows, cols, k, product_dtype, seed, is_checked)
+        elif product_dtype.kind == "b":
+            self._sum = _BoolSum(rows, cols, seed, is_checked)
+        else:
+            self._sum = _IntegerSum(rows, cols, product_dtype, seed, is_checked)
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Add ``a[rows, kc] @ b[kc, cols]``; both may be transposed views, which are not copied."""
+        self._sum.add(a, b)
+
+    def finish(self) -> tuple[np.ndarray, float | None]:
+        """The C-ordered block, and the largest residual of the check as a fraction of its bound (0.0 for exact types).
+
+        The fraction is None when the block was not checked. Raises WrongResult when the block is not the product.
+        """
+        return self._sum.finish()
+
+
+class _FloatSum:
+    def __init__(self, rows: int, cols: int, k: int, dtype: np.dtype, seed: int, is_checked: bool) -> None:
+        self._block = np.zeros((rows, cols), dtype)
+        self._check = FloatCheck(rows, cols, k, dtype, seed) if is_checked else None
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        if self._check is not None:
+            self._check.add(a, b, self._block)
+        dtype = self._block.dtype
+        blas.accumulate(a.astype(dtype, order="K", copy=False), b.astype(dtype, order="K", copy=False), self._block)
+
+    def finish(self) -> tuple[np.ndarray, float | None]:
+        return self._block, None if self._check is None else self._check.finish(self._block)
+
+
+class _IntegerSum:
+    def __init__(self, rows: int, cols: int, dtype: np.dtype, seed: int, is_checked: bool) -> None:
+        width = dtype.itemsize * 8
+        self._dtype = dtype
+        self._sum = ModularSum((rows, cols), width)
+        self._check = IntegerCheck(rows, cols, width, seed) if is_checked else None
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        self._sum.add(a, b)
+        if self._check is not None:
+            self._check.add(a, b)
+
+    def finish(self) -> tuple[np.ndarray, float | None]:
+        block = self._sum.result(self._dtype)
+        if self._check is None:
+            return block, None
+        self._check.finish(block)
+        return block, 0.0
+
+
+class _BoolSum:
+    """Counts of pairs that are both true; the counts are checked as integers, then the block against the counts."""
+
+    def __init__(self, rows: int, cols: int, seed: int, is_checked: bool) -> None:
+        self._counts = _IntegerSum(rows, cols, np.dtype(np.int64), seed, is_checked)
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        self._counts.add(a, b)
+
+    def finish(self) -> tuple[np.ndarray, float | None]:
+        counts, worst = self._counts.finish()
+        block = counts != 0
+        if worst is not None:
+            _compare_with_counts(block, counts)
+        return block, worst
+
+
+def _compare_with_counts(block: np.ndarray, counts: np.ndarray) -> None:
+    """Raises WrongResult unless ``block`` is true exactly where a count is at least one."""
+    for part in pieces(counts):
+        if (wrong := np.minimum(counts[part], 1) != block[part]).any():
+            raise WrongResult(
+                f"row {part[0].start + int(np.argwhere(wrong)[0][0])} of the block of {block.shape[0]} x {block.shape[1]} "
+                "does not agree with its operands"
+            )
