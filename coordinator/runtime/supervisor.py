@@ -47,6 +47,7 @@ LOOK_S = 0.25  # how often it looks whether it is still needed
 LOG_CHECK_S = 5.0
 START_DEADLINE_S = 50.0  # below the client's 60 s, so that the client hears which child was late
 STOP_DEADLINE_S = 15.0  # the daemons' own drain deadline is 10 s, and then they give back what they hold
+UNREADY_STOP_DEADLINE_S = 1.0  # what never said that it is ready holds nothing
 _log = structlog.get_logger()
 
 
@@ -171,7 +172,7 @@ class Supervisor:
         """Workers, then the coordinator that hears their last words, then the queues."""
         _log.info("deployment_stopping")
         for names in ({child.name for child in self._children} - {QUEUES, COORDINATOR}, {COORDINATOR}, {QUEUES}):
-            await asyncio.gather(*(child.stop(STOP_DEADLINE_S) for child in self._children if child.name in names))
+            await asyncio.gather(*(child.stop(_stop_deadline_s(child)) for child in self._children if child.name in names))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients[writer] = asyncio.current_task()
@@ -224,6 +225,10 @@ class Supervisor:
         if self._files.sockets != self._files.run:
             with contextlib.suppress(OSError):
                 self._files.sockets.rmdir()
+
+
+def _stop_deadline_s(child: Child) -> float:
+    return STOP_DEADLINE_S if child.ready.is_set() else UNREADY_STOP_DEADLINE_S
 
 
 def free_port(before: Deployment | None) -> int:

@@ -184,13 +184,15 @@ async def test_it_stays_while_pinned_and_while_an_operation_is_open(config: Conf
         now = local.running(config)
         assert now is not None
         assert now.is_pinned
-    await asyncio.sleep(3.5)  # longer than the grace
+    await asyncio.sleep(3)  # longer than the grace
+    assert files.socket("supervisor").exists()
     assert is_alive(deployment.pid)
     async with local.hold(config):
         (files.store / "open").mkdir(exist_ok=True)
         (files.store / "open" / OPERATION).write_bytes(b"")
         await unpin(files)
-    await asyncio.sleep(3.5)
+    await asyncio.sleep(3)
+    assert files.socket("supervisor").exists()
     assert is_alive(deployment.pid)
     (files.store / "open" / OPERATION).unlink(missing_ok=True)
     await until(lambda: not processes_in(files.root))
