@@ -6,6 +6,7 @@ there raises NotFound; every other failure is one of ours with the URL in it. No
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from tilefleet.errors import BadInput, DoesNotFit, NotAllowed, NotFound, Tilefle
 
 Buffer = Any  # bytes, memoryview, obstore.Bytes, uint8 ndarray: what has the buffer protocol
 
+_REFUSED = ("ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "SignatureDoesNotMatch")
 DELETE_AT_ONCE = 1000  # S3 DeleteObjects limit
 
 
@@ -242,7 +244,7 @@ def _credentials(region: str) -> Any:
 def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  one line per kind of failure
     """One of our errors for a failure of obstore or of the file system at ``url`` (or a path)."""
     text = str(error)
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) or "Filenames containing trailing" in text:  # obstore keeps "name#1" for itself
         return BadInput(f"{url!r} has a character that names in the store must not have; rename it")
     if isinstance(error, (NotFoundError, FileNotFoundError)):
         return NotFound(
@@ -250,13 +252,21 @@ def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  
             if "NoSuchBucket" not in text
             else f"the bucket of {url} does not exist; create it or mend store.url"
         )
-    if isinstance(error, (PermissionDeniedError, PermissionError)):
-        return NotAllowed(f"no permission for {url}; check its owner and mode, or the IAM policy of these credentials")
-    if isinstance(error, UnauthenticatedError) or "ExpiredToken" in text or "InvalidAccessKeyId" in text:
+    if isinstance(error, UnauthenticatedError) or any(code in text for code in _REFUSED):
         return NotAllowed(f"the store refused the credentials for {url} (absent, wrong or expired); renew them and try again")
+    if isinstance(error, (PermissionDeniedError, PermissionError)) or "status code: 403" in text:
+        return NotAllowed(f"no permission for {url}; check its owner and mode, or the IAM policy of these credentials")
     if "os error 28" in text or "os error 122" in text or "No space left" in text:
         return DoesNotFit(f"the disk that holds {url} is full; free space there or choose another place")
-    if "invalid range" in text.lower() or "InvalidRange" in text or "416" in text:
+    if "invalid range" in text.lower() or "InvalidRange" in text or "status code: 416" in text:
         return BadInput(f"{url} is shorter than it should be; it was truncated or changed")
     first_line = text.splitlines()[0] if text else type(error).__name__
     return Unreachable(f"the store did not complete a request for {url}: {first_line}")
+
+
+async def settle() -> None:
+    """Wait until obstore's threads have let go of the event loop. Daemons and commands end their main coroutine with it.
+
+    Its last wake-up of the loop comes a moment after an answer; an interpreter that finalises just then aborts.
+    """
+    await asyncio.sleep(0.05)  # 20 ms have been enough on an idle machine
