@@ -92,7 +92,8 @@ def scan(text: bytes, cols: int = 0, dtype: str = "bool", *, is_typed: bool = Fa
 
 def parse(text: bytes, cols: int, dtype: np.dtype) -> np.ndarray:
     """The elements of a text of whole lines; shape (rows, cols). Raises CsvError for the first that does not fit."""
-    bands = [_parse_chunk(chunk, offset, cols, dtype) for offset, chunk in _chunks(text)]
+    with np.errstate(over="ignore"):  # 1e40 as float32 is inf, as it is everywhere
+        bands = [_parse_chunk(chunk, offset, cols, dtype) for offset, chunk in _chunks(text)]
     return np.concatenate(bands) if bands else np.empty((0, cols), dtype)
 
 
@@ -299,7 +300,7 @@ def _encode_rows(block: np.ndarray) -> bytes:
     import pyarrow.compute as pc
 
     rows, cols = block.shape
-    fields = _texts(np.ascontiguousarray(block).reshape(-1))
+    fields = _texts(np.ascontiguousarray(block, block.dtype.newbyteorder("=")).reshape(-1))
     lines = pc.binary_join(pa.ListArray.from_arrays(np.arange(0, rows * cols + 1, cols, dtype=np.int32), fields), ",")
     joined = pc.binary_join(pa.ListArray.from_arrays(np.array([0, rows], np.int32), lines), "\n")
     return bytes(joined[0].as_buffer()) + b"\n"
