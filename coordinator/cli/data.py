@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tilefleet.client import Client
     from tilefleet.lazy import LazyMatrix
     from tilefleet.matrix import MatrixRef
+    from tilefleet.records import RandomSpec
 
 FAMILY = "Matrices"
 
@@ -88,7 +89,7 @@ def random(
     from tilefleet.submission import Request
 
     manner = Manner.of(no_wait, progress, time, None, quiet)
-    spec = _random_spec(shape, dtype, low, high, seed)
+    spec = random_spec(shape, dtype, low, high, seed)
     if seed is None and not quiet:
         session.remark(f"seed {spec.seed} (repeat with --seed {spec.seed})")
     carry_out(session, Request(kind="random", random=spec, out=out, overwrite=overwrite, command=session.command_line), manner)
@@ -217,7 +218,8 @@ def _elements_bytes(ref: MatrixRef) -> int:
     return ref.shape[0] * ref.shape[1] * np.dtype(ref.dtype).itemsize
 
 
-def _random_spec(shape: str, dtype: str, low: str | None, high: str | None, seed: int | None) -> Any:
+def random_spec(shape: str, dtype: str, low: str | None, high: str | None, seed: int | None) -> RandomSpec:
+    """What ``random`` asks for, with the defaults that suit the element type. Raises BadInput."""
     import secrets
 
     from tilefleet.dtypes import parse_dtype

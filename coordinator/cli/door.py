@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from coordinator.cli.help import EVERYWHERE, as_text, describe
+from coordinator.cli.help import EVERYWHERE, as_text, describe, ordered
 from coordinator.cli.session import Session
 
 Examples = Sequence[tuple[str, str]]
@@ -36,10 +36,10 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group whose help is ours, and which lists its commands in the order and families they were declared in."""
+    """A group whose help is ours, and which lists its commands by family."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands)
+        return [name for name, _ in ordered(self)]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(as_text(describe(self, ctx.command_path)))

@@ -18,6 +18,7 @@ EVERYWHERE = {
     "--debug": "Show the traceback of an error.",
 }
 WIDTH = 100
+FAMILIES = ("Compute", "Matrices", "Operations", "Deployment", "Set-up")
 
 EXIT_CODES = (
     (0, "done"),
@@ -124,13 +125,22 @@ def _is_common(option: Any) -> bool:
     return bool(set(option.opts) & {*EVERYWHERE, "--help", "--install-completion", "--show-completion"})
 
 
+def ordered(group: Any) -> list[tuple[str, Any]]:
+    """The commands of a group by name: family by family, and as they were declared within one."""
+    return sorted(group.commands.items(), key=lambda item: FAMILIES.index(_family(item[1])) if _family(item[1]) else 0)
+
+
+def _family(command: Any) -> str:
+    panel = getattr(command, "rich_help_panel", None)
+    return panel if isinstance(panel, str) else ""
+
+
 def _families(group: Any) -> Iterator[tuple[str, tuple[Entry, ...]]]:
     listed: dict[str, list[Entry]] = {}
-    for name, command in group.commands.items():
+    for name, command in ordered(group):
         if not command.hidden:
             summary = re.split(r"(?<=[a-zA-Z))])\.\s", inspect.cleandoc(command.help or "") + "\n")[0].replace("\n", " ")
-            panel = getattr(command, "rich_help_panel", None)
-            listed.setdefault(panel if isinstance(panel, str) and panel else "Commands", []).append(Entry(name, summary))
+            listed.setdefault(_family(command) or "Commands", []).append(Entry(name, summary))
     return ((title, tuple(entries)) for title, entries in listed.items())
 
 

@@ -10,7 +10,7 @@ import typer
 
 import coordinator.cli.main  # noqa: F401  importing it declares the commands
 from coordinator.cli.door import app
-from coordinator.cli.help import EVERYWHERE, EXIT_CODES, as_markdown, describe
+from coordinator.cli.help import EVERYWHERE, EXIT_CODES, as_markdown, describe, ordered
 
 _INTRODUCTION = """\
 # The `tilefleet` command
@@ -58,7 +58,7 @@ def text() -> str:
 
 def _sections(command: Any, path: str) -> Iterator[str]:
     if hasattr(command, "commands"):
-        for name, inner in command.commands.items():
+        for name, inner in ordered(command):
             if not inner.hidden:
                 yield from _sections(inner, f"{path} {name}")
     else:

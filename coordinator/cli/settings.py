@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from tilefleet.errors import AlreadyExists, BadConfig, NotAllowed
 if TYPE_CHECKING:
     from tilefleet.config import Config, Mistake
 
-FAMILY = "Deployment"
+FAMILY = "Set-up"
 
 group = family("config", "Look at configuration files.", under=FAMILY)
 
@@ -48,11 +48,9 @@ def check(session: Session, file: File) -> None:
 @command("show", of=group, examples=(("tilefleet config show", "every setting in force, defaults included"),))
 def show(session: Session) -> None:
     """The configuration in force, every default included, and where it comes from. Starts nothing."""
-    import msgspec
-
     source = session.config_source()
     config = session.config()
-    session.show(f"# from {source}\n{full_toml(config)}", {"source": source, "config": msgspec.to_builtins(config)})
+    session.show(f"# from {source}\n{full_toml(config)}", {"source": source, "config": _document(config)})
 
 
 @command(
@@ -108,11 +106,9 @@ def full_toml(config: Config) -> str:
     """Every setting, whether it differs from its default or not, as TOML."""
     import json
 
-    import msgspec
-
     sections = []
-    for name, section in msgspec.structs.asdict(config).items():
-        keys = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in msgspec.structs.asdict(section).items()]
+    for name, section in _document(config).items():
+        keys = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in section.items()]
         sections.append("\n".join([f"[{name}]", *keys]))
     return "\n\n".join(sections)
 
@@ -121,6 +117,12 @@ def mistakes_text(file: Path, mistakes: list[Mistake]) -> str:
     """``file:line: key: problem``, as editors understand it, and how many there are."""
     lines = [f"{file}:{one.line or 1}: {one.key + ': ' if one.key else ''}{one.problem}" for one in mistakes]
     return "\n".join([*lines, f"{len(lines)} mistake{'s' if len(lines) != 1 else ''}"])
+
+
+def _document(config: Config) -> dict[str, dict[str, Any]]:
+    import msgspec
+
+    return {name: msgspec.structs.asdict(section) for name, section in msgspec.structs.asdict(config).items()}
 
 
 def _read(file: Path) -> str:
