@@ -14,7 +14,6 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
-from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +39,27 @@ class _Loop:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a blocking call was made inside tilefleet's own event loop; await the async method instead")
-        return _outcome(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+        ended, tasks = threading.Event(), list[asyncio.Task[T]]()
+
+        def start() -> None:
+            tasks.append(self._loop.create_task(coroutine))
+            tasks[0].add_done_callback(lambda _: ended.set())
+
+        def cancel() -> None:
+            if tasks:
+                tasks[0].cancel()
+            else:  # interrupted before it was started
+                coroutine.close()
+                ended.set()
+
+        try:
+            self._loop.call_soon_threadsafe(start)
+            ended.wait()
+        except BaseException:  # Ctrl-C: end the call in hand, and let it clean up
+            self._loop.call_soon_threadsafe(cancel)
+            ended.wait(UNWIND_S)
+            raise
+        return tasks[0].result()
 
     def stop(self) -> None:
         with suppress(Exception):
@@ -49,18 +68,6 @@ class _Loop:
         self._thread.join(UNWIND_S)
         if not self._thread.is_alive():
             self._loop.close()
-
-
-def _outcome(future: Future[T]) -> T:
-    """The result. An interrupt (Ctrl-C) cancels the call, waits until it has cleaned up, and goes on."""
-    try:
-        return future.result()
-    except BaseException as error:
-        if not future.done():
-            future.cancel()
-            with suppress(CancelledError, TimeoutError, Exception):
-                future.exception(UNWIND_S)
-        raise error from None if isinstance(error, KeyboardInterrupt) else error.__cause__
 
 
 _loop: _Loop | None = None

@@ -23,7 +23,7 @@ import numpy as np
 
 from tilefleet import destination, layout, lookup, preview, staging
 from tilefleet.config import Config, load
-from tilefleet.dtypes import Scalar
+from tilefleet.dtypes import Scalar, parse_dtype
 from tilefleet.errors import AlreadyExists, BadInput
 from tilefleet.ids import OPERATION_ID_LENGTH, encode
 from tilefleet.inspection import inspect
@@ -172,14 +172,22 @@ class Client:
 
     async def random(
         self, shape: Shape, *, out: OutPath = None, overwrite: bool = False, dtype: str = "float64",
-        low: Scalar | str = 0, high: Scalar | str = 1, seed: int | None = None, tile: Shape | None = None, command: str = "",
+        low: Scalar | str = 0, high: Scalar | str | None = None, seed: int | None = None, tile: Shape | None = None,
+        command: str = "",
     ) -> Operation:  # fmt: skip
-        """Elements uniform in [low, high), the same for a seed whatever the fleet or the tiles; seed None draws one."""
+        """Elements uniform in [low, high), the same for a seed whatever the fleet or the tiles; seed None draws one.
+
+        ``high`` None: 10 for integers, so digits 0 to 9; 2 for bool, so both; else 1.
+        """
+        kind = parse_dtype(dtype, "the random matrix")
+        usual_high = {"i": 10, "u": 10, "b": 2}.get(kind.kind, 1)
         spec = RandomSpec(
-            shape=(int(shape[0]), int(shape[1])), dtype=np.dtype(dtype).name if not isinstance(dtype, str) else dtype,
-            low=scalar_text(low, "low") or "0", high=scalar_text(high, "high") or "1",
-            seed=secrets.randbits(63) if seed is None else seed,
-        )  # fmt: skip
+            shape=(int(shape[0]), int(shape[1])),
+            dtype=kind.name,
+            low=scalar_text(low, "low") or "0",
+            high=scalar_text(usual_high if high is None else high, "high") or "1",
+            seed=secrets.randbits(32) if seed is None else seed,
+        )
         return await self.submit(Request(kind="random", random=spec, out=out, overwrite=overwrite, tile=tile, command=command))
 
     async def verify(self, operation: str | Operation, *, command: str = "") -> Operation:

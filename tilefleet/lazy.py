@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,21 +76,25 @@ class LazyMatrix:
         if not (0 <= rect.row0 <= rect.row1 <= self.shape[0] and 0 <= rect.col0 <= rect.col1 <= self.shape[1]):
             raise BadInput(f"{rect} is not inside a matrix of {self.shape[0]}×{self.shape[1]}")
         # A Reader of its own: those of the caller's loop and of the blocking one must not share locks.
-        reader = Reader(self._stores)
-        if self.operand.is_transposed:
-            return (await reader.read(self.ref, rect.transposed)).T
-        return await reader.read(self.ref, rect)
+        stored = rect.transposed if self.operand.is_transposed else rect
+        block = await Reader(self._stores).read(self.ref, stored)
+        if not block.flags.writeable:  # a single tile: the fetched bytes themselves
+            block = block.copy()
+        return block.T if self.operand.is_transposed else block
 
     async def read_index(self, index: Index) -> Any:
         """What NumPy gives for ``matrix[index]`` with integers, slices and ``...``. Raises IndexError as NumPy does."""
         rows, cols = (_Axis.of(item, length) for item, length in zip(_pair(index), self.shape, strict=True))
+        asked = (0 if rows.is_integer else slice(None), 0 if cols.is_integer else slice(None))
+        if rows.count and cols.count and rows.is_contiguous and cols.is_contiguous:
+            return (await self.read(Rect(rows.indices[0], rows.indices[-1] + 1, cols.indices[0], cols.indices[-1] + 1)))[asked]
         out = np.empty((rows.count, cols.count), self.dtype)
         tile = self.tile or (256, 256)  # npy: byte ranges, so any step will do
         for row_run in rows.runs(tile[0]):
             for col_run in cols.runs(tile[1]):
                 block = await self.read(Rect(row_run.start, row_run.stop, col_run.start, col_run.stop))
                 out[row_run.place, col_run.place] = block[row_run.pick, col_run.pick]
-        return out[0 if rows.is_integer else slice(None), 0 if cols.is_integer else slice(None)]
+        return out[asked]
 
     def __getitem__(self, index: Index) -> Any:
         return blocking.run(self.read_index(index))
@@ -134,7 +139,8 @@ class _Run(NamedTuple):
     place: slice
 
 
-class _Axis(NamedTuple):
+@dataclass(frozen=True)
+class _Axis:
     """One axis of an index: a range of indices, as ``range`` has it."""
 
     indices: range
@@ -153,11 +159,15 @@ class _Axis(NamedTuple):
     def count(self) -> int:
         return len(self.indices)
 
+    @property
+    def is_contiguous(self) -> bool:
+        return self.indices.step == 1
+
     def runs(self, tile: int) -> Iterator[_Run]:
         """One run for neighbouring indices; with gaps, one for each tile, so that memory is that of the output and a tile."""
         if not self.indices:
             return
-        if self.indices.step == 1:
+        if self.is_contiguous:
             yield _Run(self.indices[0], self.indices[-1] + 1, slice(None), slice(None))
             return
         step = abs(self.indices.step)

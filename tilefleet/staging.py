@@ -52,7 +52,7 @@ async def ground(session: Session, source: Source, operation: str, name: str) ->
     if isinstance(source, (str, os.PathLike)):
         source = Operand(await inspect(session.stores, os.fspath(source)))
     if isinstance(source, Operand):
-        return Grounded(source, is_upload=not session.is_local and source.matrix.url.startswith("file:"))
+        return Grounded(source, is_upload=_is_out_of_sight(session, source.matrix.url))
     array = _array(source, name)
     url = session.store.url_of(f"{layout.staging(operation)}/{name}")
     shape = (array.shape[0], array.shape[1])
@@ -78,6 +78,10 @@ async def withdraw(session: Session, operation: str) -> None:
     """Remove what was staged for an operation that was not submitted after all, as far as the store lets us."""
     with suppress(TilefleetError):
         await session.store.delete_prefix(layout.staging(operation))
+
+
+def _is_out_of_sight(session: Session, url: str) -> bool:
+    return not session.is_local and url.startswith("file:") and not url.startswith(f"{session.store.url.rstrip('/')}/")
 
 
 def _array(source: Any, name: str) -> np.ndarray:

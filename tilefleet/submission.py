@@ -243,8 +243,7 @@ def _random(spec: RandomSpec | None) -> ResultType:
 def _scaled(factor: str | None, dtype: np.dtype | None) -> np.dtype | None:
     if factor is None or dtype is None:
         return dtype
-    with np.errstate(all="ignore"):  # 1e300 * float32 is inf, as in NumPy, and no reason to warn here
-        return scaled_dtype(parse_scalar(factor), dtype)
+    return scaled_dtype(parse_scalar(factor), dtype)
 
 
 def _times(shape: Shape) -> str:
