@@ -13,7 +13,7 @@ from tilefleet import zarr_format
 from tilefleet.errors import BadInput, NotFound
 from tilefleet.formats import npy
 from tilefleet.matrix import MatrixRef
-from tilefleet.store import Store, Stores, file_url, path_of
+from tilefleet.store import Store, Stores, file_url, path_of, shown
 
 ALLOWED = ".npy, .csv, .csv.gz or .zarr"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -77,7 +77,7 @@ async def inspect(stores: Stores, location: str) -> MatrixRef:
 
 def name_of(url: str) -> str:
     """A URL as people write it: the path itself for local ones."""
-    return str(path_of(url)) if url.startswith("file:") else url
+    return shown(url)
 
 
 async def _npy(store: Store, key: str, url: str, size_bytes: int, where: str) -> MatrixRef:

@@ -18,7 +18,7 @@ from tilefleet.bounded import for_each
 from tilefleet.dtypes import parse_scalar
 from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.matrix import MatrixRef, Rect, tile_key
-from tilefleet.store import Buffer, Store, Stores, path_of
+from tilefleet.store import Buffer, Store, Stores, path_of, shown
 from tilefleet.zarr_format import CRC32C_BYTES
 
 THREAD_BYTES = 2**20  # a crc and a copy of 1 MiB take 0.2 ms: below it a thread costs more than it saves
@@ -51,7 +51,7 @@ class Reader:
         damaged bytes and NotFound for a tile of ours that is missing.
         """
         if ref.shape is None or ref.dtype is None or ref.format == "csv":
-            raise BadInput(f"{ref.url} is text; convert it to .zarr or .npy before reading a part of it")
+            raise BadInput(f"{shown(ref.url)} is text; convert it to .zarr or .npy before reading a part of it")
         if rect != rect.intersect(Rect(0, ref.shape[0], 0, ref.shape[1])):
             raise ValueError(f"{rect} is not inside the shape {ref.shape} of {ref.url}")
         if rect.size == 0:
@@ -103,7 +103,7 @@ class Reader:
             raise
         except Exception as error:  # codecs raise anything on damaged bytes
             raise BadInput(
-                f"{ref.url} cannot be decoded by zarr-python; it is damaged or uses an unknown codec: {error}"
+                f"{shown(ref.url)} cannot be decoded by zarr-python; it is damaged or uses an unknown codec: {error}"
             ) from error
         if out is None:
             return np.ascontiguousarray(block, np.dtype(ref.dtype).newbyteorder("<"))
@@ -140,7 +140,7 @@ async def _fetch_tile(store: Store, ref: MatrixRef, i: int, j: int) -> np.ndarra
         _refuse_missing(store, ref, key)
         return None
     n_bytes = memoryview(data).nbytes
-    tile: np.ndarray = await in_thread_if_large(n_bytes, decode_tile, data, ref, store.url_of(key))
+    tile: np.ndarray = await in_thread_if_large(n_bytes, decode_tile, data, ref, store.shown(key))
     return tile
 
 
@@ -154,14 +154,14 @@ async def _fetch_band(store: Store, ref: MatrixRef, index: tuple[int, int], band
         _refuse_missing(store, ref, key)
         return None
     if memoryview(data).nbytes != band.rows * row_bytes:
-        raise _wrong_length(store.url_of(key), first + memoryview(data).nbytes, tile_rows * row_bytes)
+        raise _wrong_length(store.shown(key), first + memoryview(data).nbytes, tile_rows * row_bytes)
     return np.frombuffer(data, ref.dtype).reshape(band.rows, tile_cols)
 
 
 def _refuse_missing(store: Store, ref: MatrixRef, key: str) -> None:
     """A missing tile means the fill value, but not in an array of ours, where every tile was written."""
     if ref.is_ours:
-        raise NotFound(f"the tile {store.url_of(key)} is missing; the matrix is damaged: compute or copy it again")
+        raise NotFound(f"the tile {store.shown(key)} is missing; the matrix is damaged: compute or copy it again")
 
 
 def decode_tile(data: Buffer, ref: MatrixRef, url: str) -> np.ndarray:
@@ -221,7 +221,7 @@ async def _paste_rows(store: Store, key: str, ref: MatrixRef, rect: Rect, target
 async def _fetch_exactly(store: Store, key: str, start: int, end: int) -> Buffer:
     data = await store.get_range(key, start, end)
     if memoryview(data).nbytes != end - start:
-        raise BadInput(f"{store.url_of(key)} is shorter than it was when it was looked at; it was truncated or changed")
+        raise BadInput(f"{store.shown(key)} is shorter than it was when it was looked at; it was truncated or changed")
     return data
 
 

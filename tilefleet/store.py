@@ -72,6 +72,10 @@ class Store:
         escaped = quote(key) if self.url.startswith("file:") else key
         return f"{self.url.rstrip('/')}/{escaped}" if key else self.url
 
+    def shown(self, key: str) -> str:
+        """A key as people know it: local ones as paths."""
+        return shown(self.url_of(key))
+
     async def get(self, key: str) -> Buffer:
         """The whole object. Raises NotFound."""
         with self._errors(key):
@@ -169,7 +173,7 @@ class Store:
         except TilefleetError:
             raise
         except (BaseError, OSError, ValueError) as error:
-            raise translated(error, self.url_of(key)) from error
+            raise translated(error, self.shown(key)) from error
 
 
 class Stores:
@@ -215,6 +219,11 @@ def file_url(path: Path) -> str:
 def path_of(url: str) -> Path:
     """The local path of a ``file:///`` URL."""
     return Path(unquote(url.removeprefix("file://")))
+
+
+def shown(url: str) -> str:
+    """A URL as people know it: local ones as paths."""
+    return str(path_of(url)) if url.startswith("file:") else url
 
 
 def _s3(bucket: str, settings: StoreSection) -> ObjectStore:

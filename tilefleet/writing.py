@@ -147,13 +147,13 @@ async def _plain_pieces(stores: Stores, parts_url: str, n_parts: int, header: by
         part = layout.indexed(key, index)
         entry = await store.head(part)
         if entry is None:
-            raise NotFound(f"the part {store.url_of(part)} is missing; submit the operation again")
+            raise NotFound(f"the part {store.shown(part)} is missing; submit the operation again")
         for start in range(0, entry.size_bytes, FETCH_BYTES):
             yield bytes(await store.get_range(part, start, min(start + FETCH_BYTES, entry.size_bytes)))
 
 
 async def write_file(pieces: AsyncIterator[Buffer], out: Path, operation: str, *, is_overwrite: bool) -> int:
-    """Make a local file of pieces; it appears whole. Returns its length. Raises AlreadyExists, NotFound, NotAllowed, DoesNotFit."""
+    """A local file of pieces, which appears whole; its length. Raises AlreadyExists, and NotFound for a missing directory."""
     beginning = f".{out.name}.partial-{operation}"
     temporary = out.with_name(f"{beginning}-{secrets.token_hex(4)}")
     try:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from tilefleet.errors import BadInput, TilefleetError
+from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.formats import csv
 from tilefleet.formats.csv_index import n_pieces
 from tilefleet.messages import CsvFacts, ParseCsv, ScanCsv
@@ -65,7 +65,7 @@ async def parse_csv(store: Store, key: str, work: ParseCsv) -> np.ndarray:
         filled += len(band)
         if filled == len(block):
             return block
-    raise BadInput(f"{store.url_of(key)} has fewer lines than it had when it was scanned; it was changed or truncated")
+    raise BadInput(f"{store.shown(key)} has fewer lines than it had when it was scanned; it was changed or truncated")
 
 
 async def gunzip(source: Store, source_key: str, out: Store, out_key: str) -> int:
@@ -105,7 +105,7 @@ async def whole_lines(store: Store, key: str, start: int, stop: int, size_bytes:
         end = min(at + len(held) + max(READ_BYTES, len(held)), size_bytes)
         held += bytes(await store.get_range(key, at + len(held), end))
         if at + len(held) < end:
-            raise BadInput(f"{store.url_of(key)} is shorter than it was when it was looked at; it was truncated or changed")
+            raise BadInput(f"{store.shown(key)} is shorter than it was when it was looked at; it was truncated or changed")
         if is_in_line:
             skipped = held.find(b"\n") + 1
             is_in_line = skipped == 0
@@ -117,7 +117,7 @@ async def whole_lines(store: Store, key: str, start: int, stop: int, size_bytes:
             yield at, held[:cut]
             at, held = at + cut, held[cut:]
         elif len(held) > MAX_LINE_BYTES:
-            raise BadInput(f"{store.url_of(key)} has a line of more than 256 MiB at byte {at}; it is no CSV of numbers")
+            raise BadInput(f"{store.shown(key)} has a line of more than 256 MiB at byte {at}; it is no CSV of numbers")
 
 
 def _cut(held: bytes, last: int, *, is_whole: bool) -> int:
@@ -131,28 +131,38 @@ def _cut(held: bytes, last: int, *, is_whole: bool) -> int:
 async def unpacked(source: Store, key: str) -> AsyncIterator[bytes]:
     """The plain bytes of a gzip stream, in pieces of at most 8 MiB. Raises BadInput when it is damaged or ends early."""
     entry = await source.head(key)
-    size_bytes = entry.size_bytes if entry else 0
+    if entry is None:
+        raise NotFound(f"there is no {source.shown(key)}")
     unpacker, is_begun = zlib.decompressobj(wbits=31), False
-    for start in range(0, size_bytes, READ_BYTES):
-        packed = bytes(await source.get_range(key, start, min(start + READ_BYTES, size_bytes)))
-        while packed:
-            try:
-                piece = await asyncio.to_thread(unpacker.decompress, packed, _PIECE_BYTES)
-            except zlib.error as error:
-                raise BadInput(f"{source.url_of(key)} is not a sound gzip file ({error}); compress or copy it again") from error
+    for start in range(0, entry.size_bytes, READ_BYTES):
+        packed = bytes(await source.get_range(key, start, min(start + READ_BYTES, entry.size_bytes)))
+        is_more = True
+        while is_more:
+            if not is_begun:
+                packed = packed.lstrip(b"\0")  # padding is allowed after a member
+            is_begun = is_begun or bool(packed)
+            piece = await asyncio.to_thread(_decompressed, unpacker, packed, source.shown(key))
             if piece:
                 yield piece
-            packed, is_begun = unpacker.unconsumed_tail or unpacker.unused_data.lstrip(b"\0"), True
+            packed = unpacker.unconsumed_tail
             if unpacker.eof:
-                unpacker, is_begun = zlib.decompressobj(wbits=31), False
+                packed, unpacker, is_begun = unpacker.unused_data, zlib.decompressobj(wbits=31), False
+            is_more = bool(packed) or len(piece) == _PIECE_BYTES
     if is_begun:
-        raise BadInput(f"{source.url_of(key)} ends in the middle of its gzip stream; it is truncated: copy it again")
+        raise BadInput(f"{source.shown(key)} ends in the middle of its gzip stream; it is truncated: copy it again")
+
+
+def _decompressed(unpacker: zlib._Decompress, packed: bytes, where: str) -> bytes:
+    try:
+        return unpacker.decompress(packed, _PIECE_BYTES)
+    except zlib.error as error:
+        raise BadInput(f"{where} is not a sound gzip file ({error}); compress or copy it again") from error
 
 
 async def _raise_located(store: Store, key: str, error: csv.CsvError) -> NoReturn:
     line = 1
     for start in range(0, error.offset_bytes, READ_BYTES):
         line += bytes(await store.get_range(key, start, min(start + READ_BYTES, error.offset_bytes))).count(b"\n")
-    place = f"{store.url_of(key)}, line {line}" + (f", column {error.column}" if error.column else "")
+    place = f"{store.shown(key)}, line {line}" + (f", column {error.column}" if error.column else "")
     hint = "; tilefleet reads CSV without a header line" if line == 1 and "is not a number" in error.problem else ""
     raise BadInput(f"{place}: {error.problem}{hint}") from None
