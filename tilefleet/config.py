@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ from tilefleet.quantities import parse_bytes, parse_seconds
 class Size(str):
     """A size in a config file, such as ``"600 MiB"``."""
 
+    example: ClassVar[str] = '"600 MiB"'
+
     @property
     def bytes(self) -> int:
         return parse_bytes(self)
@@ -26,6 +28,8 @@ class Size(str):
 
 class Duration(str):
     """A duration in a config file, such as ``"30 s"``."""
+
+    example: ClassVar[str] = '"30 s"'
 
     @property
     def s(self) -> float:
@@ -163,8 +167,8 @@ def parse(text: str) -> tuple[Config, list[Mistake]]:
     if mistakes:
         return Config(), sorted(mistakes, key=lambda mistake: mistake.line)
     config = Config(**sections)
-    mistakes = [Mistake(_line_of(text, *key.split(".")), key, problem) for key, problem in _contradictions(config)]
-    return config, mistakes
+    mistakes = [Mistake(_first_line_of(text, keys), keys[0], problem) for *keys, problem in _contradictions(config)]
+    return (Config() if mistakes else config), mistakes
 
 
 def load(path: Path) -> Config:
@@ -209,16 +213,27 @@ def _section(text: str, name: str, value: Any, mistakes: list[Mistake]) -> Any:
 
 def _value(item: Any, kind: Any) -> Any:
     if kind is Size or kind is Duration:
-        text = msgspec.convert(item, str)
+        if not isinstance(item, str):
+            raise BadInput(f"write a number and a unit in quotes, such as {kind.example}")
+        text = item
         (parse_bytes if kind is Size else parse_seconds)(text)
         return kind(text)
-    return msgspec.convert(item, kind)
+    try:
+        return msgspec.convert(item, kind)
+    except msgspec.ValidationError:
+        if kind is Name:  # a pattern means nothing to most people
+            raise BadInput("must be 1–40 of a–z, 0–9 and -, the first not a -") from None
+        raise
 
 
-def _contradictions(config: Config) -> list[tuple[str, str]]:
-    found = []
+_MAY_BE_ZERO = ("coordinator.drain", "worker.drain", "queues.lease")  # drain: give back at once; lease: bounds of its own
+
+
+def _contradictions(config: Config) -> list[tuple[str, ...]]:
+    """(key, other keys that it contradicts, problem)."""
+    found: list[tuple[str, ...]] = [(key, "must be longer than 0") for key in _durations_of_nothing(config)]
     if config.fleet.kind == "remote" and not config.store.url:
-        found.append(("store.url", 'is required when fleet.kind is "remote"; write "s3://bucket/prefix"'))
+        found.append(("store.url", "fleet.kind", 'is required when fleet.kind is "remote"; write "s3://bucket/prefix"'))
     if config.store.url and not config.store.url.startswith(("s3://", "file:///")):
         found.append(("store.url", f"must begin with s3:// or file:///; got {config.store.url!r}"))
     for section, key in (("store", "endpoint_url"), ("queues", "endpoint_url")):
@@ -228,8 +243,21 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
     if not 10 <= config.queues.lease.s <= 120:
         found.append(("queues.lease", f"must be between 10 s and 120 s; got {config.queues.lease!r}"))
     if config.coordinator.worker_silence.s < 2 * config.worker.heartbeat.s:
-        found.append(("coordinator.worker_silence", f"must be at least twice worker.heartbeat ({config.worker.heartbeat})"))
+        problem = (
+            f"must be at least twice worker.heartbeat ({config.worker.heartbeat}); it is {config.coordinator.worker_silence}"
+        )
+        found.append(("coordinator.worker_silence", "worker.heartbeat", problem))
     return found
+
+
+def _durations_of_nothing(config: Config) -> list[str]:
+    sections = msgspec.structs.asdict(config).items()
+    values = {f"{name}.{key}": value for name, section in sections for key, value in msgspec.structs.asdict(section).items()}
+    return [key for key, value in values.items() if isinstance(value, Duration) and value.s == 0 and key not in _MAY_BE_ZERO]
+
+
+def _first_line_of(text: str, keys: list[str]) -> int:
+    return next((line for key in keys if (line := _line_of(text, *key.split(".")))), 0)
 
 
 def _line_of(text: str, section: str, key: str | None = None) -> int:

@@ -19,10 +19,13 @@
 
 from __future__ import annotations
 
+import re
+
 OPEN = "open"
 OPERATIONS = "operations"
 LEADER = "leader"
 CONTROL = "control"
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")
 
 
 def operation(op: str) -> str:
@@ -93,10 +96,10 @@ def indexed(prefix: str, index: int) -> str:
 def index_of_key(key: str) -> int | None:
     """Inverse of ``indexed``; None for a key of another kind."""
     name = key.rsplit("/", 1)[-1]
-    return int(name) if name.isdecimal() else None
+    return int(name) if _NUMBER.match(name) else None
 
 
 def epoch_of_key(key: str) -> int | None:
     """Epoch of a leader, control or status key; None for a key of another kind."""
     name = key.rsplit("/", 1)[-1].removesuffix(".json")
-    return int(name) if name.isdecimal() else None
+    return int(name) if _NUMBER.match(name) else None

@@ -27,13 +27,22 @@ def setup(level: str, **context: Any) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # so that SIGHUP can change the level
     )
     structlog.contextvars.bind_contextvars(**context)
 
 
 def _cut_secrets(_logger: Any, _method: str, event: Any) -> Any:
-    for key in event:
-        if any(name in key.lower() for name in _SECRET_NAMES):
-            event[key] = "(cut)"
-    return event
+    return _without_secrets(event)
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: "(cut)" if _is_secret(str(key)) else _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(item) for item in value]
+    return value
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in _SECRET_NAMES)

@@ -6,6 +6,7 @@ full-size and padded, as the Zarr v3 regular chunk grid has it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -141,6 +142,9 @@ class Operand(msgspec.Struct, frozen=True, omit_defaults=True):
         return (n, m) if self.is_transposed else (m, n)
 
 
+_TILE_KEY = re.compile(r"(?:^|/)c/(\d{1,18})/(\d{1,18})\Z", re.ASCII)
+
+
 def tile_key(i: int, j: int) -> str:
     """Zarr v3 default chunk key, relative to the array."""
     return f"c/{i}/{j}"
@@ -148,10 +152,8 @@ def tile_key(i: int, j: int) -> str:
 
 def tile_of_key(key: str) -> tuple[int, int] | None:
     """Inverse of ``tile_key`` for the last three segments of a key; None when it is not a tile's."""
-    parts = key.rsplit("/", 3)[-3:]
-    if len(parts) != 3 or parts[0] != "c" or not (parts[1].isdecimal() and parts[2].isdecimal()):
-        return None
-    return int(parts[1]), int(parts[2])
+    match = _TILE_KEY.search(key)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def default_tile(shape: tuple[int, int], itemsize: int, target_bytes: int = 8 * 2**20) -> tuple[int, int]:
