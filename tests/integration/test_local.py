@@ -26,6 +26,16 @@ from tilefleet.local_state import StateFiles, last_lines, supervisor_pid
 
 DEADLINE_S = 60
 OPERATION = "7" * OPERATION_ID_LENGTH
+CLIENT = """
+import asyncio, sys
+from tilefleet import local
+from tilefleet.config import Config, LocalSection
+async def main():
+    async with local.hold(Config(local=LocalSection(state_dir=sys.argv[1], workers=1))) as deployment:
+        print(deployment.pid, flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
 
 
 def processes_in(root: Path) -> list[psutil.Process]:
@@ -119,13 +129,17 @@ async def test_life_of_a_deployment(config: Config, monkeypatch: pytest.MonkeyPa
         check_private(files, deployment)
         check_environment(deployment)
         assert status_without_key(deployment.endpoint_url) == "403"
+        stale = files.deployment.read_bytes()
         view = local.remote_view(config, deployment)
         assert (view.store.url, view.store.allow_local_files) == (files.store.as_uri(), True)
         assert (view.queues.endpoint_url, view.fleet.kind) == (deployment.endpoint_url, "local")
     await until(lambda: not processes_in(files.root))
     assert not is_listening(deployment.endpoint_url)
     assert [path.name for path in files.run.iterdir()] == ["lock"]
+    files.deployment.write_bytes(stale.replace(str(deployment.pid).encode(), str(os.getpid()).encode()))  # a reused pid: it lives
     assert local.running(config) is None
+    assert supervisor_pid(files) is None
+    assert not await local.shut_down(config)
 
 
 def check_private(files: StateFiles, deployment: Deployment) -> None:
@@ -149,32 +163,43 @@ def check_environment(deployment: Deployment) -> None:
 
 
 async def test_ten_clients_at_once_get_one_deployment(config: Config) -> None:
-    program = (
-        "import asyncio, sys\nfrom tilefleet import local\nfrom tilefleet.config import Config, LocalSection\n"
-        "async def main():\n"
-        "    async with local.hold(Config(local=LocalSection(state_dir=sys.argv[1], workers=1))) as deployment:\n"
-        "        print(deployment.pid, flush=True)\n"
-        "        await asyncio.to_thread(sys.stdin.read)\n"
-        "asyncio.run(main())\n"
-    )
     async with contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(client(program, config)) for _ in range(10)]
+        clients = [await stack.enter_async_context(client(CLIENT, config)) for _ in range(10)]
         async with asyncio.timeout(DEADLINE_S):
             pids = {int(await process.stdout.readline()) for process in clients if process.stdout}
         assert len(pids) == 1
         supervisors = [process for process in processes_in(files_of(config).root) if "supervisor" in " ".join(process.cmdline())]
         assert [process.pid for process in supervisors] == list(pids)
+    await until(lambda: not processes_in(files_of(config).root))  # the clients were killed: nobody needs it
+
+
+async def test_ctrl_c_in_the_terminal_of_the_client_that_started_it(config: Config) -> None:
+    async with client(CLIENT, config) as process:
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
+        async with local.hold(config) as deployment:
+            os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the whole foreground group
+            assert await asyncio.wait_for(process.wait(), DEADLINE_S) != 0
+            assert all(map(is_alive, all_pids(deployment)))
+            assert local.running(config) == deployment
 
 
 @contextlib.asynccontextmanager
 async def client(program: str, config: Config) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, config.local.state_dir, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        sys.executable,
+        "-c",
+        program,
+        config.local.state_dir,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         yield process
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.communicate()
 
 
@@ -184,14 +209,14 @@ async def test_it_stays_while_pinned_and_while_an_operation_is_open(config: Conf
         now = local.running(config)
         assert now is not None
         assert now.is_pinned
-    await asyncio.sleep(3)  # longer than the grace
+    await asyncio.sleep(2.5)  # longer than the grace
     assert files.socket("supervisor").exists()
     assert is_alive(deployment.pid)
     async with local.hold(config):
         (files.store / "open").mkdir(exist_ok=True)
         (files.store / "open" / OPERATION).write_bytes(b"")
         await unpin(files)
-    await asyncio.sleep(3)
+    await asyncio.sleep(2.5)
     assert files.socket("supervisor").exists()
     assert is_alive(deployment.pid)
     (files.store / "open" / OPERATION).unlink(missing_ok=True)
@@ -242,43 +267,25 @@ def pid_of(config: Config, name: str) -> int | None:
     return now.children.get(name) if now else None
 
 
-async def test_two_deployments_and_stopping_one_that_is_held(new_config: Callable[..., Config]) -> None:
-    first, second = new_config("first"), new_config("second")
+async def test_two_deployments_stopped_while_they_are_held(new_config: Callable[..., Config]) -> None:
+    first, second = new_config("first"), new_config("d" * 120)  # too long a path for a unix socket
+    files = files_of(second)
     one, two = local.hold(first), local.hold(second)
-    async with one as a, two as b:
+    async with one as a, two as b, asyncio.timeout(DEADLINE_S):
         assert a.endpoint_url != b.endpoint_url
         assert a.access_key != b.access_key
+        assert files.sockets != files.run
+        assert stat.S_IMODE(files.sockets.stat().st_mode) == 0o700
         assert await local.shut_down(first)
-        async with asyncio.timeout(DEADLINE_S):
-            await one.gone.wait()
+        await one.gone.wait()
         assert not any(map(is_alive, all_pids(a)))
         assert all(map(is_alive, all_pids(b)))
         assert not two.gone.is_set()
         assert not await local.shut_down(first)
-        assert local.running(first) is None
-
-
-async def test_a_long_path_still_gets_sockets(new_config: Callable[..., Config]) -> None:
-    config = new_config("d" * 120)
-    files = files_of(config)
-    async with local.hold(config):
-        assert files.sockets != files.run
-        assert stat.S_IMODE(files.sockets.stat().st_mode) == 0o700
-    assert await local.shut_down(config)
-    assert not files.sockets.exists()
-
-
-async def test_a_file_of_a_dead_deployment_is_recognised(config: Config) -> None:
-    files = files_of(config)
-    async with local.hold(config) as deployment:
-        old = files.deployment.read_bytes()
-    assert await local.shut_down(config)
-    files.deployment.write_bytes(
-        old.replace(str(deployment.pid).encode(), str(os.getpid()).encode())
-    )  # the pid lives: it is ours
-    assert local.running(config) is None
-    assert not await local.shut_down(config)
-    assert supervisor_pid(files) is None
+        os.kill(b.pid, signal.SIGTERM)
+        await two.gone.wait()
+        await until(lambda: not processes_in(files.root))
+        assert not files.sockets.exists()
 
 
 async def test_a_child_that_cannot_start_says_why(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
