@@ -284,7 +284,7 @@ async def test_a_rejected_message_is_dead_with_its_reason(queues: Queues) -> Non
 
 @pytest.mark.parametrize("kind", ["moto", "ministack"], indirect=True)
 async def test_a_poll_whose_caller_is_cancelled_swallows_nothing(queues: SqsQueues) -> None:
-    abandoned = asyncio.create_task(queues.jobs.receive(1, 3))
+    abandoned = asyncio.create_task(queues.jobs.receive(1, 2))
     await asyncio.sleep(0.5)  # until the poll waits at the server
     abandoned.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -293,10 +293,10 @@ async def test_a_poll_whose_caller_is_cancelled_swallows_nothing(queues: SqsQueu
     assert [message.body for message in await queues.jobs.receive(1, WAIT_S)] == ["one"]
 
 
-@pytest.mark.parametrize("kind", ["moto", "ministack"], indirect=True)
+@pytest.mark.parametrize("kind", ["moto"], indirect=True)  # ministack notices dropped connections by itself
 async def test_closing_waits_for_polls_that_nobody_waits_for(server: Server, queues: Queues, fleet: str) -> None:
     async with connect(server, fleet) as closing:
-        abandoned = asyncio.create_task(closing.jobs.receive(1, 3))
+        abandoned = asyncio.create_task(closing.jobs.receive(1, 2))
         await asyncio.sleep(0.5)
         abandoned.cancel()
         with contextlib.suppress(asyncio.CancelledError):
