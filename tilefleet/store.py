@@ -255,7 +255,7 @@ def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  
     text = str(error)
     if isinstance(error, ValueError) or "Filenames containing trailing" in text:  # obstore keeps "name#1" for itself
         return BadInput(f"{url!r} has a character that names in the store must not have; rename it")
-    if isinstance(error, (NotFoundError, FileNotFoundError)):
+    if isinstance(error, (NotFoundError, FileNotFoundError)) or "os error 20)" in text:  # 20: a file where a directory is named
         return NotFound(
             f"there is no {url}"
             if "NoSuchBucket" not in text

@@ -76,7 +76,7 @@ def operation_of(metadata: bytes) -> str | None:
     try:
         attributes = msgspec.json.decode(metadata).get("attributes", {})
         return str(attributes["tilefleet"]["operation"])
-    except (msgspec.DecodeError, AttributeError, KeyError, TypeError):
+    except (msgspec.DecodeError, RecursionError, AttributeError, KeyError, TypeError):
         return None
 
 
