@@ -91,10 +91,14 @@ def document(deployment: Deployment, control: Control | None) -> dict[str, Any]:
 
 
 def _worker(worker: Any, now_s: float) -> str:
-    jobs = f"{worker.held} job{'s' if worker.held != 1 else ''}"
-    size = f"{worker.cores} core{'s' if worker.cores != 1 else ''}, {format_bytes(worker.memory_bytes)}"
-    speed = render.rate_text(worker.flops_per_s, "FLOP/s")
-    return f"{worker.name}: {jobs}, {size}, {speed}, heard {render.age_text(worker.heard_at, now_s)} ago"
+    facts = [
+        render.count_text(worker.held, "job"),
+        render.count_text(worker.cores, "core"),
+        format_bytes(worker.memory_bytes),
+        render.rate_text(worker.flops_per_s, "FLOP/s"),
+        f"heard {render.age_text(worker.heard_at, now_s)} ago",
+    ]
+    return f"{worker.name}: {', '.join(facts)}"
 
 
 def _local_config(session: Session) -> Config:

@@ -140,9 +140,10 @@ def _why_product(stage: GemmStage, found: Explanation) -> list[str]:
     (m, n), k = stage.out.grid.shape, stage.k
     least = lower_bound_bytes(m, n, k, np.dtype(stage.product_dtype).itemsize, found.fleet.job_bytes)
     flop = render.rate_text(gemm_flops(m, n, k), "FLOP")
+    jobs, workers = render.count_text(stage.n_jobs, "job"), render.count_text(found.fleet.n_workers, "worker")
     cut = (
-        f"{flop} in {_count(stage.n_jobs, 'job')} for {_count(found.fleet.n_workers, 'worker')}; each job holds its block of the "
-        f"result and streams panels of {stage.panel_k} columns of A and rows of B"
+        f"{flop} in {jobs} for {workers}; each job holds its block of the result and streams panels of {stage.panel_k} "
+        "columns of A and rows of B"
     )
     traffic = (
         f"it moves {format_bytes(moved_bytes(stage))}; the least possible with this memory is about {format_bytes(least)} "
@@ -152,7 +153,7 @@ def _why_product(stage: GemmStage, found: Explanation) -> list[str]:
         f"a job takes about {format_seconds(stage.job_s)}, and no job is planned above {format_seconds(found.job_target_s)} "
         "(coordinator.job_target)"
     )
-    blocks = _count(stage.blocks.n_tiles, "block")
+    blocks = render.count_text(stage.blocks.n_tiles, "block")
     split = f"the result has only {blocks}, fewer than there are workers: k is cut in {stage.n_splits} and added up"
     return [cut, traffic, length, *([split] if stage.n_splits > 1 else [])]
 
@@ -161,10 +162,6 @@ def _workers(found: Explanation) -> str:
     fleet = found.fleet
     speeds = f"{render.rate_text(fleet.flops_per_s, 'FLOP/s')}, {render.rate_text(fleet.bytes_per_s, 'B/s')}"
     return f"{fleet.n_workers}, {format_bytes(fleet.memory_bytes)} for data each, {speeds} ({found.workers})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _tiles(ref: MatrixRef) -> str:

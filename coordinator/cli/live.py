@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from coordinator.cli.options import Progress
@@ -83,6 +83,15 @@ def display(record: OperationRecord, level: Progress) -> Display:
     if is_live(sys.stderr):
         return Bars(record, is_full=level is Progress.FULL)
     return Lines(record) if level is Progress.FULL else Display(record)
+
+
+def busy(text: str, level: Progress) -> AbstractContextManager[object]:
+    """A turning sign and a text on a terminal, while there is no operation yet to show; elsewhere nothing."""
+    if level is Progress.NONE or not is_live(sys.stderr):
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(file=sys.stderr).status(text)
 
 
 def _grid(bars: list[Bar]) -> Any:

@@ -12,7 +12,7 @@ from coordinator.cli import documents, render
 from coordinator.cli.door import command
 from coordinator.cli.options import NoWaitOption, OperationId, OverwriteOption, Place, Progress, ProgressOption
 from coordinator.cli.session import Session, run
-from coordinator.cli.waiting import Manner, follow
+from coordinator.cli.waiting import Manner, follow, show_report
 
 if TYPE_CHECKING:
     from tilefleet.operation import Operation
@@ -67,9 +67,9 @@ def show(session: Session, op: OperationId) -> None:
 )
 def watch(session: Session, op: OperationId, progress: ProgressOption = Progress.FULL) -> None:
     """Follow an operation to its end; ends as it ends. Ctrl-C stops watching, not the operation. Starts nothing."""
-    record, status = run(_watch(session, op, progress))
+    operation, status = run(_watch(session, op, progress))
     if not session.is_json:
-        session.say(render.report(record, status))
+        show_report(session, operation, status)
 
 
 @command("cancel", under=FAMILY, examples=(("tilefleet cancel last", "its jobs are dropped, what is half-made is removed"),))
@@ -155,12 +155,12 @@ async def _look(session: Session, op: str) -> tuple[OperationRecord, OperationSt
         return operation.record, await operation.status()
 
 
-async def _watch(session: Session, op: str, level: Progress) -> tuple[OperationRecord, OperationStatus]:
+async def _watch(session: Session, op: str, level: Progress) -> tuple[Operation, OperationStatus]:
     async with session.client() as client:
         operation = await client.find(op)
         if session.is_json:
-            return operation.record, await _print_changes(session, operation)
-        return operation.record, await follow(client, operation, level)
+            return operation, await _print_changes(session, operation)
+        return operation, await follow(client, operation, level)
 
 
 async def _print_changes(session: Session, operation: Operation) -> OperationStatus:

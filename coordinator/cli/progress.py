@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from coordinator.cli.render import rate_text
+from coordinator.cli.render import count_text, rate_text
 from tilefleet.quantities import format_bytes, format_seconds
 from tilefleet.records import Control, OperationStatus, StageStatus
 
@@ -43,7 +43,7 @@ def by_worker(control: Control | None, names: Sequence[str], now_s: float) -> li
     if control is None:
         return []
     return [
-        f"{worker.name}: {worker.held} job{'s' if worker.held != 1 else ''} held, {worker.cores} cores, "
+        f"{worker.name}: {count_text(worker.held, 'job')} held, {count_text(worker.cores, 'core')}, "
         f"{format_bytes(worker.memory_bytes)}, heard {format_seconds(max(0.0, now_s - worker.heard_at))} ago"
         for worker in control.workers
         if not names or worker.name in names
@@ -56,11 +56,11 @@ def current_stage(status: OperationStatus) -> StageStatus | None:
 
 
 def rates(status: OperationStatus) -> list[str]:
-    """Arithmetic and traffic so far, per second of the stages' time."""
+    """Arithmetic (of products) and traffic so far, per second of the stages' time."""
     computing_s = sum(stage.elapsed_s for stage in status.stages if stage.phase == "compute")
     elapsed_s = sum(stage.elapsed_s for stage in status.stages)
     found = []
-    if status.totals.flops and computing_s > 0:
+    if status.kind == "multiply" and status.totals.flops and computing_s > 0:
         found.append(rate_text(status.totals.flops / computing_s, "FLOP/s"))
     moved = status.totals.bytes_read + status.totals.bytes_written
     if moved and elapsed_s > 0:
@@ -90,5 +90,5 @@ def milestone(status: OperationStatus | None) -> str:
     if status.state == "running" and current is not None:
         done = [stage.name for stage in status.stages if stage.n_done >= stage.n_jobs]
         after = f" (done: {', '.join(done)})" if done else ""
-        return f"running {current.name}, {current.n_jobs} job{'s' if current.n_jobs != 1 else ''}{after}"
+        return f"running {current.name}, {count_text(current.n_jobs, 'job')}{after}"
     return status.state + (f": {status.note}" if status.note else "")

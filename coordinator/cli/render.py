@@ -58,6 +58,11 @@ def rate_text(per_s: float, unit: str) -> str:
     return ""
 
 
+def count_text(number: int, noun: str) -> str:
+    """``1 job``, ``3 jobs``."""
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
 def when_text(at_s: float, zone: tzinfo | None = None) -> str:
     """Time of day of a record, in ``zone`` (None: this machine's)."""
     return datetime.fromtimestamp(at_s, zone).strftime("%Y-%m-%d %H:%M:%S") if at_s else "–"
@@ -181,7 +186,7 @@ def check_text(status: OperationStatus) -> str:
     totals = status.totals
     if not totals.checked_jobs:
         return ""
-    blocks = f"{totals.checked_jobs} block{'s' if totals.checked_jobs != 1 else ''}"
+    blocks = count_text(totals.checked_jobs, "block")
     if totals.check_worst:
         return f"{blocks} against their operands; worst residual {totals.check_worst:.2g} of what rounding may cause"
     return f"{blocks} against their operands, exactly"
@@ -210,10 +215,9 @@ def _stages(status: OperationStatus) -> str:
     if not status.stages:
         return ""
     rows = [("stage", "jobs", "running", "elapsed")]
-    rows += [
-        (stage.name, f"{stage.n_done}/{stage.n_jobs}", str(stage.n_running or ""), format_seconds(stage.elapsed_s))
-        for stage in status.stages
-    ]
+    for stage in status.stages:
+        running = "" if status.is_ended or not stage.n_running else str(stage.n_running)
+        rows.append((stage.name, f"{stage.n_done}/{stage.n_jobs}", running, format_seconds(stage.elapsed_s)))
     return table(rows, right=(1, 2, 3), indent="  ", gap="   ")
 
 
@@ -231,7 +235,7 @@ def _moved(status: OperationStatus) -> str:
 
 
 def _rate(status: OperationStatus) -> str:
-    elapsed = status.phases_s.get("compute", 0.0)
+    elapsed = status.phases_s.get("compute", 0.0) if status.kind == "multiply" else 0.0  # sums wait for memory, not arithmetic
     return rate_text(status.totals.flops / elapsed, "FLOP/s") if status.totals.flops and elapsed > 0 else ""
 
 

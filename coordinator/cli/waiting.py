@@ -67,19 +67,17 @@ def wait_for(session: Session, submit: Submit, manner: Manner) -> None:
     if status is None:
         session.show(operation.id, {"id": operation.id})
         return
-    numpy_s = None
-    if manner.compare is Comparison.NUMPY:
-        from coordinator.cli.compare import time_numpy
-
-        session.remark("timing the same with NumPy on this machine …")
-        numpy_s = time_numpy(operation.record, status)
+    numpy_s = _numpy_times(session, operation, status) if manner.compare is Comparison.NUMPY else None
     if not manner.is_quiet:
-        _report(session, operation, status, manner.phases, numpy_s)
+        show_report(session, operation, status, manner.phases, numpy_s)
 
 
 async def submit_and_follow(client: Client, submit: Submit, manner: Manner) -> tuple[Operation, OperationStatus | None]:
     """Submit and wait; no status when waiting is not wanted. When interrupted, cancels the operation and exits with 130."""
-    operation = await submit(client)
+    from coordinator.cli.live import busy
+
+    with busy("looking at the inputs, finding the workers …", manner.progress):
+        operation = await submit(client)
     if not manner.is_waiting:
         return operation, None
     try:
@@ -127,9 +125,25 @@ async def _give_up(operation: Operation) -> None:
         return  # cancelled, or about to be: the request lies in the store
 
 
-def _report(
-    session: Session, operation: Operation, status: OperationStatus, phases: Sequence[str], numpy_s: Mapping[str, float] | None
+def _numpy_times(session: Session, operation: Operation, status: OperationStatus) -> Mapping[str, float] | None:
+    from coordinator.cli.compare import time_numpy
+
+    session.remark("timing the same with NumPy on this machine …")
+    try:
+        return time_numpy(operation.record, status)
+    except TilefleetError as error:  # the operation itself went well
+        session.remark(f"tilefleet: {error}")
+        return None
+
+
+def show_report(
+    session: Session,
+    operation: Operation,
+    status: OperationStatus,
+    phases: Sequence[str] = render.PHASES,
+    numpy_s: Mapping[str, float] | None = None,
 ) -> None:
+    """How a finished operation went: where its result is, how it was checked, its times."""
     record = operation.record
     place = render.place_text(operation.save_to) if operation.save_to else None
     text = render.report(record, status, kept_for=session.config().fleet.keep_results, place=place)
