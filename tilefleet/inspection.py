@@ -130,7 +130,7 @@ async def _get_if_there(store: Store, key: str) -> bytes | None:
     try:
         return bytes(await store.get(key))
     except NotFound as error:
-        if "bucket" in str(error):
+        if str(error).startswith("the bucket"):
             raise
         return None
 

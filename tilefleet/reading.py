@@ -85,6 +85,7 @@ class Reader:
         if ref.is_fortran_order:  # the file holds the transposed matrix in C order
             stored, view, length = rect.transposed, target.T, rows
         store, key = self._stores.locate(ref.url)
+        await _check_length(store, key, ref)
         paste = partial(_paste_rows, store, key, ref, stored, view)
         fetches = _npy_fetches(stored, length, np.dtype(ref.dtype).itemsize, ref.data_offset_bytes)
         await for_each(fetches, paste, concurrency=self._concurrency, name="read-npy")
@@ -218,10 +219,23 @@ async def _paste_rows(store: Store, key: str, ref: MatrixRef, rect: Rect, target
     await in_thread_if_large(lines.nbytes, _copy_pieces, lines, pieces, dtype, shape)
 
 
+async def _check_length(store: Store, key: str, ref: MatrixRef) -> None:
+    """obstore panics when one of several ranges is beyond the end."""
+    entry = await store.head(key)
+    if entry is None:
+        raise NotFound(f"there is no {store.shown(key)}")
+    if entry.size_bytes < ref.size_bytes:
+        raise _shrank(store, key)
+
+
+def _shrank(store: Store, key: str) -> BadInput:
+    return BadInput(f"{store.shown(key)} is shorter than it was when it was looked at; it was truncated or changed")
+
+
 async def _fetch_exactly(store: Store, key: str, start: int, end: int) -> Buffer:
     data = await store.get_range(key, start, end)
     if memoryview(data).nbytes != end - start:
-        raise BadInput(f"{store.shown(key)} is shorter than it was when it was looked at; it was truncated or changed")
+        raise _shrank(store, key)
     return data
 
 
