@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, NamedTuple
 
 import pytest
@@ -117,23 +118,26 @@ def seaweedfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
     except (OSError, subprocess.SubprocessError) as error:
         pytest.skip(f"the seaweedfs binary does not run here: {error}")
     port = _free_ports(5)
-    with _running(_weed_command(weed, directory, port), directory) as process:
+    # unix socket paths must be short, and pytest's directories are not
+    with (
+        TemporaryDirectory(prefix="weed-") as sockets,
+        _running(_weed_command(weed, directory, port, sockets), directory) as process,
+    ):
         _wait(process, directory, lambda: _answers(f"http://127.0.0.1:{port}/healthz"))
         yield Server(f"http://127.0.0.1:{port}")
 
 
-def _weed_command(weed: str, directory: Path, port: int) -> list[str]:
+def _weed_command(weed: str, directory: Path, port: int, sockets: str) -> list[str]:
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     identity = {"name": "tests", "credentials": credentials, "actions": ["Admin"]}
     config = directory / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
-    sockets = f"/tmp/tilefleet-{port}"  # unix socket paths are short; pytest's directories are not
     return [
         weed, "mini", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-s3.port={port}", f"-master.port={port + 1}", f"-volume.port={port + 2}", f"-filer.port={port + 3}",
         f"-admin.port={port + 4}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false",
         f"-s3.config={config}", "-s3.autoCreateBucket=false", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
-        f"-filer.localSocket={sockets}-filer.sock", f"-s3.localSocket={sockets}-s3.sock",
+        f"-filer.localSocket={sockets}/filer", f"-s3.localSocket={sockets}/s3",
     ]  # fmt: skip
 
 
