@@ -135,7 +135,9 @@ def test_locations_become_urls(location: str, url: str) -> None:
     assert locate(location) == url
 
 
-@pytest.mark.parametrize("location", ["http://x/a.npy", "s3://bucket", "s3://bucket/", "file://host/a.npy", "", "a\0b", "gs://b/a"])
+@pytest.mark.parametrize(
+    "location", ["http://x/a.npy", "s3://bucket", "s3://bucket/", "file://host/a.npy", "", "a\0b", "gs://b/a"]
+)
 def test_other_places_are_refused(location: str) -> None:
     with pytest.raises(BadInput, match="write a local path"):
         locate(location)
@@ -145,5 +147,5 @@ def test_formats_by_name() -> None:
     names = ("a.npy", "A.NPY", "a.csv", "a.csv.gz", "a.zarr", "a.zarr/")
     assert [format_of(name) for name in names] == ["npy", "npy", "csv", "csv", "zarr", "zarr"]
     for name in ("a", "a.gz", "a.npz", "npy"):
-        with pytest.raises(BadInput, match="must end in .npy, .csv, .csv.gz or .zarr"):
+        with pytest.raises(BadInput, match=r"must end in \.npy, \.csv, \.csv\.gz or \.zarr"):
             format_of(name)

@@ -38,6 +38,10 @@ async def put_parts(store: Store) -> str:
     return store.url_of("parts")
 
 
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
 # ---- tiles ----------------------------------------------------------------------------------------------------------
 
 
@@ -50,7 +54,7 @@ async def test_blocks_of_tiles_become_an_array_for_zarr_and_dask(stores: Stores,
     await publish_zarr(store, ref, "op")
     path = str(tmp_path / "a b#%41.zarr")
     assert np.array_equal(np.asarray(zarr.open_array(path, mode="r")[...]), A)
-    assert np.array_equal(dask.array.from_zarr(path).compute(scheduler="synchronous"), A)
+    assert np.array_equal(dask.array.from_zarr(path).compute(scheduler="synchronous"), A)  # type: ignore[no-untyped-call]
 
 
 async def test_what_is_written_first_stays(stores: Stores, tmp_path: Path) -> None:
@@ -105,11 +109,11 @@ async def test_a_directory_appears_under_its_name_and_repeating_changes_nothing(
     staged, out = await stage(stores, tmp_path)
     for _ in range(2):
         publish_directory(staged, out, "op", is_overwrite=False)
-        assert [path.name for path in tmp_path.iterdir()] == ["m.zarr"]
+        assert names_in(tmp_path) == ["m.zarr"]
     assert np.array_equal(np.asarray(zarr.open_array(out, mode="r")[...]), A)
     await stage(stores, tmp_path)  # an attempt that comes late
     publish_directory(staged, out, "op", is_overwrite=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["m.zarr"]
+    assert names_in(tmp_path) == ["m.zarr"]
 
 
 @pytest.mark.parametrize("kind", ["array", "directory", "file"])
@@ -125,7 +129,7 @@ async def test_what_is_there_is_replaced_only_when_asked(stores: Stores, tmp_pat
         publish_directory(staged, out, "op", is_overwrite=False)
     assert staged.exists()
     publish_directory(staged, out, "op", is_overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["m.zarr"]
+    assert names_in(tmp_path) == ["m.zarr"]
     assert np.array_equal(np.asarray(zarr.open_array(out, mode="r")[...]), A)
 
 
@@ -133,11 +137,11 @@ async def test_a_crash_between_the_two_renames_is_mended(stores: Stores, tmp_pat
     staged, out = await stage(stores, tmp_path)
     (tmp_path / ".m.zarr.replaced-op").mkdir()
     publish_directory(staged, out, "op", is_overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["m.zarr"]
+    assert names_in(tmp_path) == ["m.zarr"]
 
 
 def test_tiles_that_are_gone(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="the tiles of .*m.zarr are gone"):
+    with pytest.raises(NotFound, match=r"the tiles of .*m\.zarr are gone"):
         publish_directory(tmp_path / ".m.zarr.partial-op", tmp_path / "m.zarr", "op", is_overwrite=False)
 
 
@@ -173,7 +177,7 @@ async def test_joining_twice_or_at_once_is_harmless(
     lengths = {await join(), *await asyncio.gather(join(), join(), join(is_overwrite=True)), await join()}
     assert lengths == {out.stat().st_size}
     assert (gzip.decompress(out.read_bytes()) if is_gzip else out.read_bytes()) == JOINED
-    assert [path.name for path in out.parent.iterdir()] == ["a.csv.gz"]
+    assert names_in(out.parent) == ["a.csv.gz"]
     assert out.stat().st_mode & 0o444
 
 
@@ -183,16 +187,16 @@ async def test_another_file_of_that_name_is_kept(stores: Stores, directory_store
     with pytest.raises(AlreadyExists, match=f"{out} exists already"):
         await join_parts(stores, parts, 3, b"head\n", file_url(out), operation="op", is_overwrite=False)
     assert out.read_bytes() == b"precious"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "store"]
+    assert names_in(tmp_path) == ["a.csv", "store"]
     await join_parts(stores, parts, 3, b"head\n", file_url(out), operation="op", is_overwrite=True)
     assert out.read_bytes() == JOINED
 
 
 async def test_a_failed_join_leaves_nothing(stores: Stores, directory_store: Store, tmp_path: Path) -> None:
     parts = await put_parts(directory_store)
-    with pytest.raises(NotFound, match="the part .*parts/00000003 is missing"):
+    with pytest.raises(NotFound, match=r"the part .*parts/00000003 is missing"):
         await join_parts(stores, parts, 4, b"", file_url(tmp_path / "a.csv"), operation="op", is_overwrite=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert names_in(tmp_path) == ["store"]
     with pytest.raises(NotFound, match=f"there is no directory {tmp_path}/none to write a.csv into; create it first"):
         await join_parts(stores, parts, 3, b"", file_url(tmp_path / "none" / "a.csv"), operation="op", is_overwrite=False)
 
@@ -207,7 +211,7 @@ async def test_joining_in_s3(moto_server: Server, monkeypatch: pytest.MonkeyPatc
         data = bytes(await store.get("x y/out.csv.gz"))
         assert len(data) == length
         assert gzip.decompress(data) == JOINED
-    with pytest.raises(AlreadyExists, match="out.csv.gz exists already"):
+    with pytest.raises(AlreadyExists, match=r"out\.csv\.gz exists already"):
         await join_parts(stores, parts, 3, b"tail\n", out, operation="op", is_overwrite=False, is_gzip=True)
     await join_parts(stores, parts, 3, b"tail\n", out, operation="op", is_overwrite=True)
     assert bytes(await store.get("x y/out.csv.gz")).startswith(b"tail")

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from zarr import codecs
 
 from tilefleet.dtypes import SUPPORTED, parse_scalar
 from tilefleet.errors import BadInput
 from tilefleet.matrix import MatrixRef
 from tilefleet.zarr_format import describe, metadata_json, operation_of
-
-Bytes = zarr.codecs.BytesCodec
 
 
 def ref_of(name: str = "float64") -> MatrixRef:
@@ -25,7 +24,7 @@ def ref_of(name: str = "float64") -> MatrixRef:
 
 def made(path: Path, **options: Any) -> bytes:
     """Metadata as zarr-python writes it."""
-    arguments = {"shape": (5, 7), "chunks": (2, 3), "dtype": "float64", "compressors": None} | options
+    arguments: dict[str, Any] = {"shape": (5, 7), "chunks": (2, 3), "dtype": "float64", "compressors": None} | options
     zarr.create_array(path / "made.zarr", overwrite=True, **arguments)
     name = ".zarray" if options.get("zarr_format") == 2 else "zarr.json"
     return (path / "made.zarr" / name).read_bytes()
@@ -49,7 +48,7 @@ def test_ours_is_described_as_ours_and_opens_in_zarr_python(name: str, tmp_path:
 def test_plain_foreign_arrays_are_raw(name: str, tmp_path: Path) -> None:
     plain = describe(made(tmp_path, dtype=name), "u")
     assert (plain.layout, plain.is_ours, plain.dtype, plain.tile) == ("raw", False, name, (2, 3))
-    summed = describe(made(tmp_path, dtype=name, compressors=zarr.codecs.Crc32cCodec()), "u")
+    summed = describe(made(tmp_path, dtype=name, compressors=codecs.Crc32cCodec()), "u")
     assert (summed.layout, summed.is_ours) == ("raw+crc32c", False)
 
 
@@ -85,13 +84,13 @@ def test_nan_and_bit_patterns_are_fill_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"compressors": zarr.codecs.ZstdCodec()},
-        {"compressors": zarr.codecs.GzipCodec()},
-        {"compressors": zarr.codecs.BloscCodec()},
-        {"compressors": [zarr.codecs.Crc32cCodec(), zarr.codecs.ZstdCodec()]},
+        {"compressors": codecs.ZstdCodec()},
+        {"compressors": codecs.GzipCodec()},
+        {"compressors": codecs.BloscCodec()},
+        {"compressors": [codecs.Crc32cCodec(), codecs.ZstdCodec()]},
         {"shards": (4, 6)},
-        {"serializer": Bytes(endian="big")},
-        {"filters": zarr.codecs.TransposeCodec(order=(1, 0))},
+        {"serializer": codecs.BytesCodec(endian="big")},
+        {"filters": codecs.TransposeCodec(order=(1, 0))},
         {"chunk_key_encoding": {"name": "v2", "separator": "."}},
         {"chunk_key_encoding": {"name": "default", "separator": "."}},
         {"zarr_format": 2},

@@ -95,7 +95,7 @@ def test_what_savetxt_wrote_is_read_as_loadtxt_reads_it(name: str) -> None:
     block = (np.random.default_rng(1).standard_normal((20, 7)) * 1000).astype(name)
     for fmt in ("%d",) if name == "int64" else (None,):
         file = io.BytesIO()
-        np.savetxt(file, block, delimiter=",", **({"fmt": fmt} if fmt else {}))  # type: ignore[arg-type]
+        np.savetxt(file, block, delimiter=",", **({"fmt": fmt} if fmt else {}))
         text = file.getvalue()
         expected = np.loadtxt(io.BytesIO(text), delimiter=",", dtype=name, ndmin=2)
         assert same_bits(csv.parse(text, 7, np.dtype(name)), expected)
