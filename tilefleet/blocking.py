@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tilefleet.config import Config
+from tilefleet.store import settle
 
 T = TypeVar("T")
 
 UNWIND_S = 10.0  # for a cancelled call to give back what it holds
-SETTLE_S = 0.03  # obstore's threads may wake the loop up to 20 ms after the last answer
 
 
 class _Loop:
@@ -63,7 +63,7 @@ class _Loop:
 
     def stop(self) -> None:
         with suppress(Exception):
-            self.run(asyncio.sleep(SETTLE_S))
+            self.run(settle())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(UNWIND_S)
         if not self._thread.is_alive():

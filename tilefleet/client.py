@@ -89,9 +89,7 @@ class Client:
         }
         operands = {name: source.operand for name, source in sources.items()}
         out = destination.locate_output(request.out, is_overwrite=request.overwrite)
-        record = record_of(
-            request, operands, out, operation=operation, submitted_at=time.time(), submitted_by=submitted_by()
-        )  # fmt: skip
+        record = record_of(request, operands, out, operation=operation, submitted_by=submitted_by())
         inputs = [operand.matrix.url for operand in operands.values()]
         await destination.check_output(self.session.stores, out, inputs, self.session.store.url)
         await self.session.connect()
@@ -199,7 +197,7 @@ class Client:
             raise BadInput(f"operation {checked.id} has no result to verify; see 'tilefleet show {checked.id}'")
         record = verify_record(
             checked.record, status.result, operation=encode(secrets.token_bytes(OPERATION_ID_LENGTH), OPERATION_ID_LENGTH),
-            submitted_at=time.time(), submitted_by=submitted_by(), command=command,
+            submitted_by=submitted_by(), command=command,
         )  # fmt: skip
         await self.session.connect()
         return await self._hand_over(record, started)
@@ -263,7 +261,7 @@ class Client:
 
     async def _hand_over(self, record: OperationRecord, started: float, save_to: str | None = None) -> Operation:
         store = self.session.store
-        record = msgspec.structs.replace(record, submit_s=time.monotonic() - started)
+        record = msgspec.structs.replace(record, submitted_at=time.time(), submit_s=time.monotonic() - started)
         await store.put_new(layout.open_mark(record.id), b"")
         if not await store.put_new(layout.record(record.id), to_json(record)):
             raise AlreadyExists(f"operation {record.id} exists already; submit again")

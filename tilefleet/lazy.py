@@ -70,14 +70,14 @@ class LazyMatrix:
     def __len__(self) -> int:
         return self.shape[0]
 
-    async def read(self, rect: Rect | None = None) -> np.ndarray:
+    async def read(self, rect: Rect | None = None, *, concurrency: int = 16) -> np.ndarray:
         """A rectangle (None: all) as an array of its own. Raises BadInput for one that is not inside, and for bad tiles."""
         rect = rect or Rect(0, self.shape[0], 0, self.shape[1])
         if not (0 <= rect.row0 <= rect.row1 <= self.shape[0] and 0 <= rect.col0 <= rect.col1 <= self.shape[1]):
             raise BadInput(f"{rect} is not inside a matrix of {self.shape[0]}×{self.shape[1]}")
         # A Reader of its own: those of the caller's loop and of the blocking one must not share locks.
         stored = rect.transposed if self.operand.is_transposed else rect
-        block = await Reader(self._stores).read(self.ref, stored)
+        block = await Reader(self._stores, concurrency=concurrency).read(self.ref, stored)
         if not block.flags.writeable:  # a single tile: the fetched bytes themselves
             block = block.copy()
         return block.T if self.operand.is_transposed else block

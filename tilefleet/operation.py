@@ -52,7 +52,7 @@ class Operation:
         Raises Unreachable when no coordinator was heard for a minute, NotFound when the operation is deleted meanwhile.
         """
         seen: OperationStatus | None = None
-        watch = _Watch(self._session, self.id)
+        watch = Watch(self._session, self.id)
         while True:
             status = await self.status()
             if status is not None and status != seen:
@@ -123,7 +123,7 @@ class Operation:
         await self._store.delete([layout.record(self.id)])
 
 
-class _Watch:
+class Watch:
     """How long to wait between two looks, and whether there is anybody to wait for."""
 
     def __init__(self, session: Session, operation: str) -> None:
@@ -140,9 +140,10 @@ class _Watch:
         waited_s = time.monotonic() - self._started
         await asyncio.sleep(min(max(FIRST_DELAY_S, LATENESS * waited_s), LAST_DELAY_S))
         if time.monotonic() - self._checked >= min(ALIVE_CHECK_S, self._session.silence_s / 4):
-            await self._check()
+            await self.check()
 
-    async def _check(self) -> None:
+    async def check(self) -> None:
+        """Raises NotFound when the operation is gone, Unreachable when nobody was heard for too long."""
         # Beacons are compared with each other, not with the clock: those of two machines may differ by minutes.
         self._checked = time.monotonic()
         control = await self._session.control()

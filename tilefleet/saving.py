@@ -12,6 +12,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from typing import Literal
 
 from tilefleet.destination import check_output, locate_output
 from tilefleet.formats import npy
@@ -22,7 +23,8 @@ from tilefleet.store import Buffer, Store, Stores, file_url, path_of
 from tilefleet.writing import encode_band, publish_directory, publish_zarr, write_file, write_tiles
 
 BAND_BYTES = 64 * 2**20
-CSV_BAND_BYTES = 16 * 2**20  # a float64 of 8 bytes takes up to 25 as text
+TEXT_ELEMENTS = 2**18  # made text at a time: a float64 of 8 bytes takes up to 25 as text, and more on the way there
+CONCURRENCY = 4
 
 
 async def save(stores: Stores, matrix: LazyMatrix, out: str | os.PathLike[str], *, overwrite: bool = False) -> str:
@@ -61,7 +63,7 @@ async def _write_array(store: Store, matrix: LazyMatrix, url: str, token: str) -
     tile = matrix.tile or default_tile(matrix.shape, matrix.dtype.itemsize)
     ref = MatrixRef(url, "zarr", matrix.shape, matrix.dtype.name, tile, is_ours=True)
     for rect in _groups(ref.grid, matrix.dtype.itemsize):
-        await write_tiles(store, ref, rect, await matrix.read(rect))
+        await write_tiles(store, ref, rect, await matrix.read(rect, concurrency=CONCURRENCY), concurrency=CONCURRENCY)
     await publish_zarr(store, ref, token)
 
 
@@ -88,24 +90,27 @@ async def _pieces(matrix: LazyMatrix, output: Output) -> AsyncIterator[Buffer]:
     compressor = zlib.compressobj(level=6, wbits=31) if output.is_gzip else None  # 31: gzip
     if output.format == "npy":
         yield npy.header_bytes(matrix.shape, matrix.dtype)
-    async for band in _encoded(matrix, output):
+    async for band in _encoded(matrix, "npy" if output.format == "npy" else "csv"):
         yield await asyncio.to_thread(compressor.compress, band) if compressor else band
     if compressor:
         yield compressor.flush()
 
 
-async def _encoded(matrix: LazyMatrix, output: Output) -> AsyncIterator[Buffer]:
-    kind = "npy" if output.format == "npy" else "csv"
-    step = _band_rows(matrix, BAND_BYTES if kind == "npy" else CSV_BAND_BYTES)
+async def _encoded(matrix: LazyMatrix, kind: Literal["npy", "csv"]) -> AsyncIterator[Buffer]:
+    step = _band_rows(matrix)
+    rows_at_once = step if kind == "npy" else max(1, TEXT_ELEMENTS // max(1, matrix.shape[1]))
     for row in range(0, matrix.shape[0], step):
-        band = await matrix.read(Rect(row, min(row + step, matrix.shape[0]), 0, matrix.shape[1]))
-        yield await asyncio.to_thread(encode_band, band, kind)  # type: ignore[arg-type]
+        rect = Rect(row, min(row + step, matrix.shape[0]), 0, matrix.shape[1])
+        band = await matrix.read(rect, concurrency=CONCURRENCY)
+        for first in range(0, len(band), rows_at_once):
+            yield await asyncio.to_thread(encode_band, band[first : first + rows_at_once], kind)
+        del band  # or it would stay until the next one is there
 
 
-def _band_rows(matrix: LazyMatrix, limit_bytes: int) -> int:
+def _band_rows(matrix: LazyMatrix) -> int:
     """Rows of a band: whole rows of tiles where these are small enough, else an even part of one."""
     row_bytes = max(1, matrix.shape[1] * matrix.dtype.itemsize)
     tile_rows = matrix.tile[0] if matrix.tile else 1
-    if tile_rows * row_bytes <= limit_bytes:
-        return max(1, limit_bytes // (tile_rows * row_bytes)) * tile_rows
-    return max(1, tile_rows // ceil_div(tile_rows * row_bytes, limit_bytes))
+    if tile_rows * row_bytes <= BAND_BYTES:
+        return BAND_BYTES // (tile_rows * row_bytes) * tile_rows
+    return max(1, tile_rows // ceil_div(tile_rows * row_bytes, BAND_BYTES))

@@ -7,6 +7,8 @@ thing that is submitted; the deployment is held until the session is closed.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import time
 import warnings
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from tilefleet.sqs import SqsQueues
 
 SILENCE_S = 60.0  # five beacons of 2 s make a stand-by take over; a restart under systemd takes less than this
+
+# obstore's threads wake the loop up to 20 ms after an answer; an interpreter that finalises just then aborts (a fifth of
+# short scripts did), and a library does not control how its user's program ends.
+atexit.register(time.sleep, 0.05)
 
 
 class DeliveryWarning(UserWarning):

@@ -105,7 +105,6 @@ def record_of(
     output: Output,
     *,
     operation: str,
-    submitted_at: float = 0.0,
     submitted_by: str = "",
 ) -> OperationRecord:
     """The record of a request whose sources were looked at. Raises BadInput for anything that cannot be computed.
@@ -128,7 +127,6 @@ def record_of(
         out=output,
         csv_dtype=request.csv_dtype,
         tile=request.tile,
-        submitted_at=submitted_at,
         submitted_by=submitted_by,
         command=request.command,
     )
@@ -262,7 +260,7 @@ def _transpose_hint(a: Shape, b: Shape) -> str:
 
 
 def verify_record(
-    record: OperationRecord, result: MatrixRef, *, operation: str, submitted_at: float, submitted_by: str, command: str = ""
+    record: OperationRecord, result: MatrixRef, *, operation: str, submitted_by: str = "", command: str = ""
 ) -> OperationRecord:
     """A record that checks the result of another operation against that operation's operands. Raises BadInput."""
     if record.kind == "verify":
@@ -270,5 +268,5 @@ def verify_record(
     return OperationRecord(
         id=operation, kind="verify", a=record.a, b=record.b, c=record.c, alpha=record.alpha, beta=record.beta,
         random=record.random, csv_dtype=record.csv_dtype, verifies=record.id, verifies_kind=record.kind, checked=result,
-        submitted_at=submitted_at, submitted_by=submitted_by, command=command,
+        submitted_by=submitted_by, command=command,
     )  # fmt: skip

@@ -165,7 +165,7 @@ async def test_saving_in_bands(
     from tilefleet import saving
 
     monkeypatch.setattr(saving, "BAND_BYTES", band_bytes)
-    monkeypatch.setattr(saving, "CSV_BAND_BYTES", band_bytes)
+    monkeypatch.setattr(saving, "TEXT_ELEMENTS", band_bytes // 8)
     matrix = await stored(tmp_path / "m.zarr")
     matrix, expected = (matrix.T, VALUES.T) if is_transposed else (matrix, VALUES)
     url = await matrix.save(tmp_path / name)

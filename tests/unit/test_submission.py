@@ -189,8 +189,8 @@ def test_matrices_are_shown_as_people_know_them() -> None:
 
 def test_a_verification_names_operands_and_result_and_is_not_verified_itself() -> None:
     product = record("multiply", {"a": Operand(npy("a.npy", (3, 4))), "b": Operand(npy("b.npy", (4, 5)))})
-    made = verify_record(product, npy("c.npy", (3, 5)), operation="b" * 12, submitted_at=1.0, submitted_by="me@here")
+    made = verify_record(product, npy("c.npy", (3, 5)), operation="b" * 12, submitted_by="me@here")
     assert (made.kind, made.verifies, made.a, made.checked) == ("verify", OP, product.a, npy("c.npy", (3, 5)))
     assert result_type(made).shape == (3, 5)
     with pytest.raises(BadInput, match="itself a verification"):
-        verify_record(made, npy("c.npy", (3, 5)), operation="c" * 12, submitted_at=1.0, submitted_by="me@here")
+        verify_record(made, npy("c.npy", (3, 5)), operation="c" * 12, submitted_by="me@here")
