@@ -391,12 +391,13 @@ class Scheduler:
                 run.is_dirty = run.is_dirty or run.state == "running"
 
     def _retry_unheld(self, now: float) -> None:
-        """An attempt nobody holds for long was swallowed on its way; sending it again is harmless where it was not."""
+        """An attempt nobody holds for long may have been swallowed on its way. Sending it again is harmless where it was not,
+        and counts as no other attempt: nobody has tried."""
         patience_s = 2 * self.settings.lease_s
         for run, stage, index, attempt in list(self._out()):
             waits_s = patience_s + 4 * self.settings.jobs_per_worker * stage.stage.job_s
             if attempt.holder is None and now - attempt.sent > waits_s:
-                self._lose_attempt(run, stage, index, f"no worker took it within {waits_s:.0f} s", now)
+                stage.return_unsent(index, now)
 
     def _double_stragglers(self, now: float) -> None:
         for run, stage, index, attempt in list(self._out()):
@@ -469,7 +470,7 @@ class Scheduler:
     def validate(self) -> None:
         """Raises AssertionError when the state contradicts the rules above; tests call it after every event."""
         for run in self.operations.values():
-            for stage in run.runs.values():
+            for stage in () if run.is_ended else run.runs.values():
                 stage.validate()
             waits = run.plan is None or any(stage.out or not stage.is_finished for stage in run.runs.values())
             if not (run.is_ended or waits):

@@ -16,7 +16,7 @@ from coordinator.runtime.journal import Journal
 from tilefleet.backoff import Backoff
 from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.messages import Cancel, decode_client, decode_job, decode_worker
-from tilefleet.queues import Queue, Received
+from tilefleet.queues import Queue, Received, reject
 from tilefleet.sqs import SqsQueues
 
 log = structlog.get_logger()
@@ -98,7 +98,7 @@ class Listeners(NamedTuple):
             if is_dead:
                 await queue.extend([message.handle], LEFT_ALONE_S)
             else:
-                await self.queues.reject(queue, message, str(error))
+                await reject(self.queues, queue, message, str(error))
             return False
         return True
 
