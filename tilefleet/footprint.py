@@ -191,7 +191,8 @@ def _projected(work: Check, product: Gemm) -> int:
     depth = min(product.panel_k, k)
     panels = 2 * work.rect.rows * depth * _dtype(product.a).itemsize
     arriving = _fetched(product.a, Rect(work.rect.row0, work.rect.row1, product.k0, product.k0 + depth))
-    added = _epilogue(product.epilogue, np.dtype(product.product_dtype), work.rect)
+    result = work.rect.size * np.dtype(str(work.result.dtype)).itemsize
+    added = _epilogue(product.epilogue, np.dtype(product.product_dtype), work.rect) + (result if product.epilogue else 0)
     return max(panels + arriving, added) + 8 * N_VECTORS * (3 * k + 8 * work.rect.rows + 6 * work.rect.cols)
 
 

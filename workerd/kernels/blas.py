@@ -58,9 +58,10 @@ def _lead(x: np.ndarray) -> int | None:
     if not x.flags.aligned or (cols > 1 and x.strides[1] != x.itemsize):
         return None
     if rows == 1:
-        return max(1, cols)
-    lead = int(x.strides[0]) // x.itemsize
-    return lead if lead >= max(1, cols) and lead * x.itemsize == x.strides[0] else None
+        return max(1, int(cols))
+    lead = int(x.strides[0] // x.itemsize)
+    is_usable = lead >= max(1, cols) and lead * x.itemsize == x.strides[0]
+    return int(lead) if is_usable else None
 
 
 @functools.cache

@@ -145,7 +145,8 @@ class FloatCheck:
         self._work = Workspace(work_dtype(product_dtype))
         self._x = check_vector(cols, seed)
         self._sums = np.zeros(rows, self._work.dtype)
-        self._scale = np.zeros(rows)
+        self.scale = np.zeros(rows)
+        """(|A|·β) of the panels so far, elements that are not finite left out."""
         self._patterns: Patterns | None = None
 
     def add(self, a: np.ndarray, b: np.ndarray, block: np.ndarray) -> None:
@@ -157,7 +158,7 @@ class FloatCheck:
             y, norms = project(b, self._x, self._work)
             sums, scale = apply(a, y, norms + np.finfo(np.float64).tiny, self._work)
             self._sums += sums
-            self._scale += scale
+            self.scale += scale
 
     def _set_aside(self, a: np.ndarray, b: np.ndarray, block: np.ndarray) -> None:
         """Take rows and columns that are not finite out of the residual."""
@@ -173,9 +174,9 @@ class FloatCheck:
         """Largest residual / T of the rows judged. Raises WrongResult naming the first row that is not right."""
         self._work.is_cleaning = False
         with np.errstate(all="ignore"):
-            may_overflow = ~(self._scale < self._bound.overflow)
+            may_overflow = ~(self.scale < self._bound.overflow)
             residual = np.abs(self._projected(block) - self._sums)
-            ratio = residual / self._bound.of(self._scale)
+            ratio = residual / self._bound.of(self.scale)
         ratio[may_overflow] = 0.0
         if self._patterns is not None:
             ratio[self._patterns.rows] = 0.0

@@ -54,20 +54,25 @@ class BlockProduct:
         """
         return self._sum.finish()
 
+    @property
+    def row_scale(self) -> np.ndarray | None:
+        """Floats that are checked: (|A|·β) of each row, which bounds Σ|a||b| of each of its elements; else None."""
+        return self._sum.check.scale if isinstance(self._sum, _FloatSum) and self._sum.check is not None else None
+
 
 class _FloatSum:
     def __init__(self, rows: int, cols: int, k: int, dtype: np.dtype, seed: int, is_checked: bool) -> None:
         self._block = np.zeros((rows, cols), dtype)
-        self._check = FloatCheck(rows, cols, k, dtype, seed) if is_checked else None
+        self.check = FloatCheck(rows, cols, k, dtype, seed) if is_checked else None
 
     def add(self, a: np.ndarray, b: np.ndarray) -> None:
-        if self._check is not None:
-            self._check.add(a, b, self._block)
+        if self.check is not None:
+            self.check.add(a, b, self._block)
         dtype = self._block.dtype
         blas.accumulate(a.astype(dtype, order="K", copy=False), b.astype(dtype, order="K", copy=False), self._block)
 
     def finish(self) -> tuple[np.ndarray, float | None]:
-        return self._block, None if self._check is None else self._check.finish(self._block)
+        return self._block, None if self.check is None else self.check.finish(self._block)
 
 
 class _IntegerSum:
