@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -34,6 +35,7 @@ def main() -> None:
     """Console script."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # "×" on a terminal that has no such sign
+    warnings.showwarning = _remark
     _leave(run(sys.argv[1:]))
 
 
@@ -68,6 +70,12 @@ def _explain(error: Exception, arguments: Sequence[str]) -> None:
     else:
         line = f"tilefleet: something went wrong inside tilefleet: {info.sentence}; run it again with --debug to see where"
     typer.echo(line, err=True)
+
+
+def _remark(message: Warning | str, category: type[Warning], *_where: object) -> None:
+    """Warnings of ours are for the user, in a sentence; those of libraries are not."""
+    if category.__module__.startswith("tilefleet"):
+        typer.echo(f"tilefleet: {message}", err=True)
 
 
 def _leave(code: int) -> None:

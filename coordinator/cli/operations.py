@@ -61,14 +61,14 @@ def show(session: Session, op: OperationId) -> None:
     under=FAMILY,
     examples=(
         ("tilefleet watch last", "bars for each stage, and the workers"),
-        ("tilefleet watch last --progress summary", "one line"),
+        ("tilefleet watch last --progress none", "just wait, and end with its exit code"),
         ("tilefleet watch last --json", "a line of JSON for each change"),
     ),
 )
 def watch(session: Session, op: OperationId, progress: ProgressOption = Progress.FULL) -> None:
     """Follow an operation to its end; ends as it ends. Ctrl-C stops watching, not the operation. Starts nothing."""
     operation, status = run(_watch(session, op, progress))
-    if not session.is_json:
+    if not session.is_json and progress is not Progress.NONE:
         show_report(session, operation, status)
 
 

@@ -63,8 +63,14 @@ class Session:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end."""
-    return asyncio.run(coroutine)
+    """Run a command's coroutine to its end. Ctrl-C ends the command with 130 and one line."""
+    import typer
+
+    try:
+        return asyncio.run(coroutine)
+    except KeyboardInterrupt:
+        typer.echo("tilefleet: interrupted", err=True)
+        raise typer.Exit(130) from None
 
 
 def is_live(stream: Any) -> bool:

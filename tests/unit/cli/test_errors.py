@@ -138,6 +138,25 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert error == b""
 
 
+def test_warnings_of_ours_are_a_sentence_and_those_of_libraries_are_not_shown(tmp_path: Path) -> None:
+    program = """
+import sys, warnings
+from coordinator.cli import door, main
+from tilefleet.session import DeliveryWarning
+
+@door.command("warn")
+def warn(session):
+    "Warns."
+    warnings.warn("the coordinator could not be told", DeliveryWarning, stacklevel=1)
+    warnings.warn("a library's business", UserWarning, stacklevel=1)
+
+sys.argv = ["tilefleet", "warn"]
+main.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "tilefleet: the coordinator could not be told\n")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["local", "status"]])
 def test_start_up_does_not_import_what_is_slow(arguments: list[str]) -> None:
     program = (
