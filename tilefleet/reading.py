@@ -18,7 +18,7 @@ from tilefleet.bounded import for_each
 from tilefleet.dtypes import parse_scalar
 from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.matrix import MatrixRef, Rect, tile_key
-from tilefleet.store import Buffer, Store, Stores, path_of, shown
+from tilefleet.store import Buffer, Store, Stores, is_of_store, path_of, shown, translated
 from tilefleet.zarr_format import CRC32C_BYTES
 
 THREAD_BYTES = 2**20  # a crc and a copy of 1 MiB take 0.2 ms: below it a thread costs more than it saves
@@ -103,6 +103,8 @@ class Reader:
         except TilefleetError:
             raise
         except Exception as error:  # codecs raise anything on damaged bytes
+            if is_of_store(error):
+                raise translated(error, shown(ref.url)) from error
             raise BadInput(
                 f"{shown(ref.url)} cannot be decoded by zarr-python; it is damaged or uses an unknown codec: {error}"
             ) from error

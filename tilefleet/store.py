@@ -250,6 +250,11 @@ def _credentials(region: str) -> Any:
     return Boto3CredentialProvider(session)
 
 
+def is_of_store(error: Exception) -> bool:
+    """True for a failure of obstore or of the operating system, as against one of a decoder (gzip's have no errno)."""
+    return isinstance(error, BaseError) or (isinstance(error, OSError) and error.errno is not None)
+
+
 def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  one line per kind of failure
     """One of our errors for a failure of obstore or of the file system at ``url`` (or a path)."""
     text = str(error)

@@ -20,7 +20,7 @@ from tests.conftest import Server
 from tilefleet import reading
 from tilefleet.config import StoreSection
 from tilefleet.dtypes import SUPPORTED
-from tilefleet.errors import BadInput, NotFound
+from tilefleet.errors import BadInput, NotFound, Unreachable
 from tilefleet.inspection import inspect
 from tilefleet.matrix import MatrixRef, Rect
 from tilefleet.reading import Reader
@@ -161,11 +161,23 @@ async def test_a_short_tile_without_checksum_is_named(stores: Stores, tmp_path: 
         await Reader(stores).read(ref, Rect(20, 21, 33, 34))
 
 
-async def test_damaged_codec_chunks_are_no_result(stores: Stores, tmp_path: Path) -> None:
-    foreign(tmp_path / "m.zarr", compressors=codecs.ZstdCodec())
+@pytest.mark.parametrize("compressor", [codecs.ZstdCodec(), codecs.GzipCodec(), codecs.BloscCodec()])
+async def test_damaged_codec_chunks_are_no_result(stores: Stores, tmp_path: Path, compressor: Any) -> None:
+    foreign(tmp_path / "m.zarr", compressors=compressor)
     (tmp_path / "m.zarr" / "c" / "0" / "0").write_bytes(b"nonsense")
     ref = await inspect(stores, str(tmp_path / "m.zarr"))
     with pytest.raises(BadInput, match=f"{tmp_path}/m.zarr cannot be decoded by zarr-python"):
+        await Reader(stores).read(ref, WHOLE)
+
+
+async def test_a_disk_that_fails_is_not_taken_for_damage(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    foreign(tmp_path / "m.zarr", compressors=codecs.ZstdCodec())
+    ref = await inspect(stores, str(tmp_path / "m.zarr"))
+    monkeypatch.setattr(reading, "_open_array", fail)
+    with pytest.raises(Unreachable, match=f"{tmp_path}/m.zarr"):
         await Reader(stores).read(ref, WHOLE)
 
 
