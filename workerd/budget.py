@@ -54,8 +54,7 @@ class Budget:
             if granted.done() and not granted.cancelled():  # granted and cancelled in the same turn of the loop
                 self._release(n_bytes)
             else:
-                self._waiting.remove((n_bytes, granted))
-                self._grant()
+                self._grant()  # those behind it wait no longer
             raise
 
     def _release(self, n_bytes: int) -> None:
@@ -63,7 +62,11 @@ class Budget:
         self._grant()
 
     def _grant(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self.free_bytes:
-            n_bytes, granted = self._waiting.popleft()
-            self.free_bytes -= n_bytes
-            granted.set_result(None)
+        while self._waiting:
+            n_bytes, granted = self._waiting[0]
+            if not granted.cancelled():
+                if n_bytes > self.free_bytes:
+                    return
+                self.free_bytes -= n_bytes
+                granted.set_result(None)
+            self._waiting.popleft()

@@ -19,7 +19,7 @@ from tilefleet.quantities import format_bytes
 MIB = 2**20
 MARGIN = 0.10  # of worker.memory: HTTP buffers, fragmentation, what the interpreter allocates while it works
 LATER_IMPORTS_BYTES = 64 * MIB  # pyarrow and zarr are imported by the first job that needs them
-SMALLEST_BUDGET_BYTES = 32 * MIB  # two tiles of 8 MiB, their product and a panel
+SMALLEST_BUDGET_BYTES = 72 * MIB  # joining the parts of a result, which every operation with -o ends in (footprint.py)
 
 # https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8

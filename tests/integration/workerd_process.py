@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from tilefleet.config import Duration, QueuesSection, StoreSection
 from tilefleet.errors import NotFound
-from tilefleet.matrix import MatrixRef, Rect
-from tilefleet.messages import Job, JobDone, JobFailed, Random, Work, WorkerMessage, decode_worker, encode
+from tilefleet.matrix import MatrixRef, Operand, Rect
+from tilefleet.messages import Gemm, Job, JobDone, JobFailed, Random, Work, WorkerHeartbeat, WorkerMessage, decode_worker, encode
 from tilefleet.records import Control, to_json
 from tilefleet.sqs import SqsQueues
 from tilefleet.store import Store, Stores, file_url
@@ -43,9 +43,8 @@ class Scene:
 
     def config(self, name: str, level: str = "info", **worker: str) -> Path:
         """A configuration file for a worker of this fleet."""
-        section = "\n".join(
-            f"{key} = {value}" for key, value in {"heartbeat": '"500 ms"', "memory": '"600 MiB"', **worker}.items()
-        )
+        keys = {"heartbeat": '"500 ms"', "memory": '"600 MiB"', **worker}
+        section = "\n".join(f"{key} = {value}" for key, value in keys.items())
         text = f"""
 [fleet]
 name = "{self.fleet}"
@@ -54,7 +53,7 @@ kind = "remote"
 url = "{self.store_url}"
 [queues]
 endpoint_url = "{self.endpoint_url}"
-lease = "{self.lease_s} s"
+lease = "10 s"
 [worker]
 name = "{name}"
 cores = 1
@@ -83,9 +82,7 @@ level = "{level}"
         lines = (self.directory / f"{name}.log").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def job(
-        self, index: int, work: Work, *, stage: str = "stage", operation: str = "0peration000", peak_bytes: int = 1000
-    ) -> Job:
+    def job(self, index: int, work: Work, *, stage: str = "stage", operation: str = "0peration000", peak_bytes: int = 0) -> Job:
         """A job of this fleet."""
         return Job(self.fleet, operation, stage, index, 0, 1, peak_bytes, work)
 
@@ -93,6 +90,14 @@ level = "{level}"
         """Something small to compute."""
         out = MatrixRef(f"{self.store_url}/matrices/{name}", "zarr", (side, side), "float64", (256, 256), is_ours=True)
         return Random(out, Rect(0, side, 0, side), "0", "1", 7)
+
+    def slow(self, index: int, panels: int) -> Job:
+        """A product of constant matrices, which take no room: each panel is 0.5 Gflop, 10–50 ms on a core."""
+        depth = 256 * panels
+        a = MatrixRef(f"{self.store_url}/ones", "zarr", (1024, depth), "float64", (1024, 256), layout="raw", fill_value="1")
+        out = MatrixRef(f"{self.store_url}/matrices/slow{index}", "zarr", (1024, 1024), "float64", (1024, 1024), is_ours=True)
+        b = Operand(a, is_transposed=True)
+        return self.job(index, Gemm(Operand(a), b, out, Rect(0, 1024, 0, 1024), 0, depth, 256, "float64"))
 
     async def send(self, *jobs: Job) -> None:
         """Put jobs into the queue."""
@@ -118,6 +123,11 @@ level = "{level}"
             return
         self.heard += [decode_worker(message.body) for message in received]
         await self.queues.completions.delete([message.handle for message in received])
+
+    def beats(self, since: WorkerMessage) -> int:
+        """How many heartbeats came after that message."""
+        later = self.heard[self.heard.index(since) + 1 :]
+        return sum(isinstance(message, WorkerHeartbeat) for message in later)
 
     async def done(self, job: Job) -> JobDone:
         """The completion of that job."""

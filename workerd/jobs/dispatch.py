@@ -27,7 +27,7 @@ from tilefleet.messages import (
     decode_facts,
 )
 from workerd.context import Context, Outcome
-from workerd.jobs import csv, elementwise, export, gemm, publish, randomness, reduce
+from workerd.jobs import csv, elementwise, export, gemm, publish, randomness, reduce, verify
 
 Run = Callable[[Any, Context], Awaitable[Outcome]]
 
@@ -41,6 +41,8 @@ _RUN: dict[type, Run] = {
     ParseCsv: csv.parse,
     Export: export.run,
     Publish: publish.run,
+    Project: verify.project,
+    Check: verify.check,
 }
 
 

@@ -22,26 +22,28 @@ from workerd.kernels.product import BlockProduct
 
 async def run(work: Gemm, context: Context) -> Outcome:
     """Compute, check and commit one block. Raises WrongResult when the check fails; nothing is written then."""
-    block, worst = await product(work, context, work.rect)
+    product = await streamed(work, context)
+    block, worst = await context.compute(product.finish, "checked")
     block = await apply_epilogue(work.epilogue, block, work.rect, context)
     await context.write(work.out, work.rect, block)
     return Outcome(check_worst=worst)
 
 
-async def product(work: Gemm, context: Context, rect: Rect) -> tuple[np.ndarray, float | None]:
-    """The product's ``rect``, checked, and its largest residual as a fraction of its bound."""
+async def streamed(work: Gemm, context: Context) -> BlockProduct:
+    """The product of ``work.rect``, all its panels added, not finished yet."""
+    rect = work.rect
     a_dtype, b_dtype, dtype = (parse_dtype(str(n)) for n in (work.a.matrix.dtype, work.b.matrix.dtype, work.product_dtype))
     depth = work.k1 - work.k0
-    block = await context.compute(partial(BlockProduct, rect.rows, rect.cols, depth, a_dtype, b_dtype, dtype, context.seed))
+    product = await context.compute(partial(BlockProduct, rect.rows, rect.cols, depth, a_dtype, b_dtype, dtype, context.seed))
     panel_k = max(1, min(work.panel_k, depth))
     buffers = [(np.empty(rect.rows * panel_k, a_dtype), np.empty(panel_k * rect.cols, b_dtype)) for _ in range(2)]
     starts = range(work.k0, work.k1, panel_k)
-    fetches = [partial(_fetch, work, context, rect, (k, min(k + panel_k, work.k1)), buffers[n % 2]) for n, k in enumerate(starts)]
+    fetches = [partial(_fetch, work, context, (k, min(k + panel_k, work.k1)), buffers[n % 2]) for n, k in enumerate(starts)]
     async with aclosing(prefetched(fetches)) as panels:
         async for a, b in panels:
-            await context.compute(partial(block.add, a, b))
+            await context.compute(partial(product.add, a, b))
     context.clock.count("flops", 2 * rect.size * depth * (4 if dtype.kind == "c" else 1))
-    return await context.compute(block.finish, "checked")
+    return product
 
 
 async def apply_epilogue(epilogue: Epilogue | None, block: np.ndarray, rect: Rect, context: Context) -> np.ndarray:
@@ -55,11 +57,11 @@ async def apply_epilogue(epilogue: Epilogue | None, block: np.ndarray, rect: Rec
 
 
 async def _fetch(
-    work: Gemm, context: Context, rect: Rect, ks: tuple[int, int], buffers: tuple[np.ndarray, np.ndarray]
+    work: Gemm, context: Context, ks: tuple[int, int], buffers: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """A[rows, ks] and B[ks, cols]."""
     a, b = await asyncio.gather(
-        context.read(work.a, Rect(rect.row0, rect.row1, *ks), buffers[0]),
-        context.read(work.b, Rect(*ks, rect.col0, rect.col1), buffers[1]),
+        context.read(work.a, Rect(work.rect.row0, work.rect.row1, *ks), buffers[0]),
+        context.read(work.b, Rect(*ks, work.rect.col0, work.rect.col1), buffers[1]),
     )
     return a, b
