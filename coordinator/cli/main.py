@@ -72,8 +72,11 @@ def _explain(error: Exception, arguments: Sequence[str]) -> None:
     typer.echo(line, err=True)
 
 
-def _remark(message: Warning | str, category: type[Warning], *_where: object) -> None:
+def _remark(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None
+) -> None:
     """Warnings of ours are for the user, in a sentence; those of libraries are not."""
+    del filename, lineno, file, line
     if category.__module__.startswith("tilefleet"):
         typer.echo(f"tilefleet: {message}", err=True)
 

@@ -47,7 +47,7 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace OUT 
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Print the operation id and return at once.")]
 CsvDtypeOption = Annotated[
     str | None,
-    typer.Option("--csv-dtype", metavar="DTYPE", help="Element type of CSV inputs; saves the pass that finds it out."),
+    typer.Option("--csv-dtype", "--dtype", metavar="DTYPE", help="Element type of CSV inputs; saves the pass that finds it out."),
 ]
 ProgressOption = Annotated[
     Progress,

@@ -9,7 +9,7 @@ import typer
 
 from coordinator.cli.compute import AddTo, Alpha, Beta, TransposeA, TransposeB
 from coordinator.cli.door import command
-from coordinator.cli.options import CsvDtypeOption, OutOption
+from coordinator.cli.options import OutOption
 from coordinator.cli.session import Session, run
 from tilefleet.errors import BadInput
 
@@ -31,7 +31,10 @@ NO_ID = "0" * 12
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(FORMS)}.")]
 Arguments = Annotated[list[str], typer.Argument(metavar="ARGUMENT...", help="As that command takes them: A B, A ALPHA, …")]
-RandomDtype = Annotated[str, typer.Option("--dtype", metavar="DTYPE", help="random: element type.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--csv-dtype", "--dtype", metavar="DTYPE", help="Element type of CSV inputs, or of a random matrix."),
+]
 
 
 @command(
@@ -53,8 +56,7 @@ def plan(
     alpha: Alpha = None,
     beta: Beta = None,
     add_to: AddTo = None,
-    csv_dtype: CsvDtypeOption = None,
-    dtype: RandomDtype = "int64",
+    dtype: Dtype = None,
 ) -> None:
     """What an operation would run: blocks, jobs, bytes moved, peak memory, predicted time, and why. Runs and starts nothing.
 
@@ -67,7 +69,7 @@ def plan(
     request = Request(
         kind="multiply" if kind == "matmul" else kind,  # type: ignore[arg-type]  # one of FORMS
         a=given.get("A"), b=given.get("B"), c=add_to, alpha=given.get("ALPHA", alpha), beta=beta, transpose_a=transpose_a,
-        transpose_b=transpose_b, random=_random(given.get("SHAPE"), dtype), out=given.get("OUT", out), csv_dtype=csv_dtype,
+        transpose_b=transpose_b, random=_random(given.get("SHAPE"), dtype or "int64"), out=given.get("OUT", out), csv_dtype=dtype,
     )  # fmt: skip
     found = run(_explain(session, request))
     session.show(explaining.as_text(found), explaining.document(found))
