@@ -32,6 +32,7 @@ class Operation:
         self._session = session
         self._store = session.store
         self.record = record
+        self._is_saved = False
         self.save_to = save_to
         """A local OUT of a far fleet, which cannot write it: ``wait`` fetches the result to it."""
 
@@ -69,9 +70,10 @@ class Operation:
         async for status in self.progress():
             final = status
         final = _ended_well(self.id, final)
-        if self.save_to is not None:
+        if self.save_to is not None and not self._is_saved:
             # --overwrite was settled at submission; what came to lie there since then stays, unless it was given.
             await self.save(self.save_to, overwrite=self.record.out.is_overwrite)
+            self._is_saved = True
         return final
 
     async def result(self) -> LazyMatrix:
