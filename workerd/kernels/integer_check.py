@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilefleet.errors import WrongResult
-from workerd.kernels.exact import choose_split, digits, magnitude
+from workerd.kernels.exact import FLOAT32_LIMIT, choose_split, digits, magnitude
 from workerd.kernels.pieces import pieces
 
 N_RANDOM_VECTORS = 20
@@ -33,6 +33,8 @@ def multiply(panel: np.ndarray, x: np.ndarray, width: int) -> np.ndarray:
     """``panel[m, k] @ x[k, v]`` modulo 2^width as int64 in [-2^(width-1), 2^(width-1)); both integer or bool, v small."""
     (m, k), v = panel.shape, x.shape[1]
     split = choose_split(magnitude(panel), magnitude(x), max(k, 1), width)
+    if split.n_a == split.n_b == 1 and split.pairs[0][-1] <= FLOAT32_LIMIT:
+        return wrap(_multiply_small(panel, x).view(np.uint64), width)
     x_digits = digits(x, split.bits_b, split.n_b)
     sums = np.zeros((m, v), np.uint64)
     for part in pieces(panel):
@@ -41,6 +43,14 @@ def multiply(panel: np.ndarray, x: np.ndarray, width: int) -> np.ndarray:
             exact = panel_digits[i] @ x_digits[j][part[1]]
             sums[part[0]] += exact.astype(np.int64).view(np.uint64) << np.uint64(shift)
     return wrap(sums, width)
+
+
+def _multiply_small(panel: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The same where all sums are exact in float32, in half the time; not wrapped."""
+    sums, narrow = np.zeros((panel.shape[0], x.shape[1]), np.int64), x.astype(np.float32)
+    for part in pieces(panel):
+        sums[part[0]] += (panel[part].astype(np.float32) @ narrow[part[1]]).astype(np.int64)
+    return sums
 
 
 def wrap(x: np.ndarray, width: int) -> np.ndarray:
