@@ -66,6 +66,9 @@ def wait_for(session: Session, submit: Submit, manner: Manner) -> None:
     operation, status = run(work())
     if status is None:
         session.show(operation.id, {"id": operation.id})
+        if operation.save_to:
+            place = render.place_text(operation.save_to)
+            session.remark(f"the workers cannot write {place}: fetch it later with: tilefleet get {operation.id} {place}")
         return
     numpy_s = _numpy_times(session, operation, status) if manner.compare is Comparison.NUMPY else None
     if not manner.is_quiet:
@@ -89,7 +92,7 @@ async def submit_and_follow(client: Client, submit: Submit, manner: Manner) -> t
 
 async def follow(client: Client, operation: Operation, level: Progress) -> OperationStatus:
     """Show the operation's progress to its end. Raises its error."""
-    from coordinator.cli.live import display
+    from coordinator.cli.live import busy, display
 
     with display(operation.record, level) as shown:
         looking = asyncio.create_task(_look_at_workers(client, shown), name="workers") if level is Progress.FULL else None
@@ -99,7 +102,8 @@ async def follow(client: Client, operation: Operation, level: Progress) -> Opera
         finally:
             if looking is not None:
                 looking.cancel()
-    return await operation.wait()
+    with busy("fetching the result …", level if operation.save_to else Progress.NONE):
+        return await operation.wait()
 
 
 async def _look_at_workers(client: Client, shown: object) -> None:
@@ -148,4 +152,5 @@ def show_report(
     place = render.place_text(operation.save_to) if operation.save_to else None
     text = render.report(record, status, kept_for=session.config().fleet.keep_results, place=place)
     timed = render.times(status.phases_s, phases, numpy_s)
-    session.show(f"{text}\n\n{timed}" if timed else text, documents.operation(record, status, numpy_s))
+    document = {**documents.operation(record, status, numpy_s), "out": operation.save_to or record.out.url}
+    session.show(f"{text}\n\n{timed}" if timed else text, document)
