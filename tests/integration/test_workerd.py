@@ -75,7 +75,8 @@ async def test_random_gemm_elementwise_publish(fleet_scene: Scene) -> None:
     x, found = await reader.read(a.out, whole), await reader.read(total, whole)
     np.testing.assert_allclose(found, x @ x.T + 2 * x, rtol=1e-12)
     assert await here.store.head("matrices/t/zarr.json")
-    assert await here.queues.jobs.count() == (0, 0)
+    await here.jobs_gone()
+    await here.hear(WorkerHeartbeat, lambda message: not message.held)
 
     process.send_signal(signal.SIGTERM)
     assert await here.exit_status(process) == 0
@@ -83,7 +84,6 @@ async def test_random_gemm_elementwise_publish(fleet_scene: Scene) -> None:
     lines = [line for line in here.log("w1") if line["event"] == "job_done"]
     assert [line["work"] for line in lines] == ["random", "gemm", "elementwise", "publish"]
     assert {line["worker"] for line in lines} == {"w1"}
-    assert await here.hear(WorkerHeartbeat)
 
 
 async def test_sigterm_finishes_the_job_in_hand(fleet_scene: Scene) -> None:
@@ -96,7 +96,7 @@ async def test_sigterm_finishes_the_job_in_hand(fleet_scene: Scene) -> None:
     assert await here.exit_status(process) == 0
     await here.done(job)
     await here.hear(WorkerBye)
-    assert await here.queues.jobs.count() == (0, 0)
+    await here.jobs_gone()
 
 
 async def test_what_cannot_be_finished_in_time_is_given_back_at_once(fleet_scene: Scene) -> None:
@@ -194,7 +194,7 @@ async def test_what_is_not_ours_goes_to_the_dead_letter_queue_with_the_reason(fl
                 dead[letter["body"]] = letter["reason"]
     assert set(dead) == set(bodies)
     assert "fleet 'other'" in dead[other]
-    assert await here.queues.jobs.count() == (0, 0)
+    await here.jobs_gone()
 
 
 async def test_a_job_that_does_not_fit_says_how_much_memory_would_do(fleet_scene: Scene) -> None:
@@ -219,7 +219,7 @@ async def test_bad_input_fails_for_good_and_the_worker_goes_on(fleet_scene: Scen
     assert (failed.error.code, failed.is_retryable) == ("not_found", False)
     await here.send(job)
     await here.done(job)
-    assert await here.queues.jobs.count() == (0, 0)
+    await here.jobs_gone()
 
 
 async def test_jobs_of_a_cancelled_operation_are_dropped(fleet_scene: Scene) -> None:

@@ -141,6 +141,12 @@ level = "{level}"
         """Say what the leader says."""
         await self.store.put("control/000001.json", to_json(Control(1, 0.0, self.fleet, "test", "0", cancelled)))
 
+    async def jobs_gone(self) -> None:
+        """Wait until every job message is deleted, which happens after its completion was sent."""
+        async with asyncio.timeout(DEADLINE_S):
+            while await self.queues.jobs.count() != (0, 0):
+                await asyncio.sleep(0.02)
+
     async def exit_status(self, process: subprocess.Popen[bytes]) -> int:
         """Wait for the end of a worker."""
         async with asyncio.timeout(DEADLINE_S):
