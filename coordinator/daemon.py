@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ import structlog
 
 from tilefleet import logs
 from tilefleet.config import Config, load
-from tilefleet.errors import BadConfig, NotFound, TilefleetError
+from tilefleet.errors import BadConfig, TilefleetError
 from tilefleet.parent import watch_parent
 from tilefleet.sd_notify import READY, STOPPING, WATCHDOG, notify, watchdog_interval_s
 from tilefleet.version import __version__
@@ -85,11 +86,9 @@ async def _run(config: Config, path: Path) -> None:
     watchdog = asyncio.create_task(_feed_watchdog(), name="watchdog")
     queues = SqsQueues(config.queues, config.fleet.name)
     await queues.__aenter__()  # left by _exit: a poll that is under way would hold a clean end up for its whole wait
-    await persist(
-        queues.ensure, for_s=START_TIMEOUT_S, is_worth_it=lambda error: error.is_retryable or isinstance(error, NotFound)
-    )
-    notify(READY)
-    log.info("started", version=__version__, store=config.store.url)
+    if await _unless(stopping, persist(queues.ensure, for_s=START_TIMEOUT_S)):
+        notify(READY)
+        log.info("started", version=__version__, store=config.store.url)
     while not stopping.is_set():
         epoch = await take_lead(store, config.coordinator.beacon.s, stopping)
         if epoch is None:
@@ -101,6 +100,18 @@ async def _run(config: Config, path: Path) -> None:
     watchdog.cancel()
     log.info("stopped")
     await asyncio.sleep(LINGER_S)
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Wait for the work, but not through a stop; True when it was done. Raises what it raises."""
+    doing, told = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    await asyncio.wait((doing, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not doing.done():
+        doing.cancel()
+        return False
+    await doing
+    return True
 
 
 def _handle_signals(stopping: asyncio.Event, path: Path, shells: list[Shell]) -> None:

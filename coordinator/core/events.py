@@ -1,7 +1,4 @@
-"""What happens to the scheduler (events, in the past tense) and what it wants done (commands, imperative).
-
-Every effect of a command comes back as an event. Times are seconds of one monotonic clock, passed in.
-"""
+"""What happens to the scheduler, in the past tense. Every effect of a command comes back as one of these."""
 
 from __future__ import annotations
 
@@ -79,34 +76,3 @@ class Ticked(msgspec.Struct, frozen=True):
 
 
 Event = Adopted | PlanSaved | CancelAsked | Heard | DeadLettered | QueueLost | SendFailed | EffectFailed | CleanedUp | Ticked
-
-
-class SavePlan(msgspec.Struct, frozen=True):
-    """Write the plan unless there is one; answer ``PlanSaved`` with the one that is there."""
-
-    operation: str
-    plan: Plan
-
-
-class SendJobs(msgspec.Struct, frozen=True):
-    """Put these into the jobs queue; answer ``SendFailed`` for those that did not get in."""
-
-    jobs: tuple[Job, ...]
-
-
-class WriteStatus(msgspec.Struct, frozen=True):
-    """Replace this leader's status object of the operation; a newer one of the same operation may overtake it."""
-
-    status: OperationStatus
-
-
-class CleanUp(msgspec.Struct, frozen=True):
-    """Remove what is temporary, and the result too unless it is kept, then the open mark; answer ``CleanedUp``."""
-
-    operation: str
-    keeps_result: bool
-    urls: tuple[str, ...] = ()
-    """Beside the operation's own prefixes: where tiles of an unfinished result may lie."""
-
-
-Command = SavePlan | SendJobs | WriteStatus | CleanUp

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from coordinator.core.plans import Known, Part, Plan, join_scans, next_part, operands
+from coordinator.core.events import Adopted
+from coordinator.core.plans import PARTS, Known, Part, Plan, join_scans, next_part, operands
 from coordinator.core.stage_run import StageRun
 from coordinator.core.stages import BlockStage, PublishStage, ScanStage
 from tilefleet.errors import ErrorInfo
@@ -36,7 +37,8 @@ class OperationRun:
         self.parts_done: frozenset[Part] = frozenset()
         self.runs: dict[str, StageRun] = {}
         self.finished_stages: list[StageStatus] = []
-        """Of earlier parts, for the status."""
+        self.finished_windows: dict[str, tuple[float, float]] = {}
+        """Both of earlier parts, for the status."""
         self.totals = Totals()
         self.queue_wait_s = 0.0
         self.workers: set[str] = set()
@@ -83,6 +85,17 @@ class OperationRun:
         self.predicted_s += plan.predicted_s
         self.state, self.is_dirty = "running", True
 
+    def resume(self, event: Adopted, now: float) -> None:
+        """Go on with the latest part that an earlier leader planned, and with what is done of it."""
+        planned = [part for part in PARTS if part in event.plans]
+        for part in planned:
+            self.begin(event.plans[part], now)
+            if part != planned[-1]:
+                self.parts_done |= {part}
+        for name, stage in self.runs.items():
+            stage.facts = dict(event.facts.get(name, {}))
+            stage.mark_found(event.done.get(name, ()))
+
     def note_outputs(self, plan: Plan) -> None:
         """Remember where this part writes tiles, for cleaning up after an operation that did not end well."""
         self.output_urls |= {stage.out.url for stage in plan.stages if isinstance(stage, BlockStage)}
@@ -97,6 +110,7 @@ class OperationRun:
             self.parts_done |= {self.plan.part}
             self._learn()
             if next_part(self.record, self.parts_done) is not None:
+                self.finished_windows = self._windows(now)
                 self.finished_stages += [_stage_status(run, now) for run in self.runs.values()]
                 self.plan, self.runs = None, {}
         return next_part(self.record, self.parts_done)
@@ -185,14 +199,35 @@ class OperationRun:
         transit_s = max(0.0, self.accepted + wall_offset - self.record.submitted_at)
         phases = {"submit": self.record.submit_s + transit_s}
         phases["plan"] = (self.planned if self.planned is not None else end) - self.accepted
-        for stage in (*self.finished_stages, *(_stage_status(run, now) for run in self.runs.values())):
-            phases[stage.phase] = phases.get(stage.phase, 0.0) + stage.elapsed_s
+        for phase, (began, last) in self._windows(now).items():
+            phases[phase] = last - began
         if self.totals.jobs:
             phases["queue_wait"] = self.queue_wait_s / self.totals.jobs
         if self.totals.checked_s and self.workers:
             phases["verify"] = phases.get("verify", 0.0) + self.totals.checked_s / len(self.workers)
         phases["total"] = phases["submit"] + end - self.accepted
         return {name: round(seconds, 6) for name, seconds in phases.items()}
+
+    def _windows(self, now: float) -> dict[str, tuple[float, float]]:
+        """By phase: from its first job sent to its last job done; stages that run side by side are not counted twice."""
+        windows = dict(self.finished_windows)
+        for run in self.runs.values():
+            if run.first_sent is None:
+                continue
+            end = run.last_done if run.is_finished and run.last_done is not None else now
+            began, last = windows.get(run.stage.phase, (run.first_sent, end))
+            windows[run.stage.phase] = (min(began, run.first_sent), max(last, end))
+        return windows
+
+    def validate(self) -> None:
+        """Raises AssertionError when the operation is neither ended nor waiting for something, or has lost a job."""
+        for stage in () if self.is_ended else self.runs.values():
+            stage.validate()
+        waits = self.plan is None or any(stage.out or not stage.is_finished for stage in self.runs.values())
+        if not (self.is_ended or waits):
+            raise AssertionError(f"operation {self.id} is neither ended nor waiting for anything")
+        if self.is_ended and not (self.is_cleaning or self.n_out):
+            raise AssertionError(f"operation {self.id} has ended and nobody cleans up after it")
 
     def _remaining_s(self, now: float) -> float | None:
         if self.is_ended or self.plan is None:

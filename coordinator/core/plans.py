@@ -11,7 +11,6 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from tilefleet.footprint import peak_bytes
 
 from coordinator.core import cost
 from coordinator.core.cost import FleetFacts
@@ -29,12 +28,14 @@ from coordinator.core.stages import (
 )
 from tilefleet import submission
 from tilefleet.errors import BadInput
+from tilefleet.footprint import peak_bytes
 from tilefleet.formats.csv_index import CsvIndex, combine
 from tilefleet.matrix import Grid, MatrixRef, Operand, Rect, ceil_div, default_tile
 from tilefleet.messages import CsvFacts, ParseCsv, Random, Term
 from tilefleet.records import OperationRecord
 
 Part = Literal["gunzip", "scan", "main"]
+PARTS: tuple[Part, ...] = ("gunzip", "scan", "main")
 PIECE_BYTES = 4 * 2**20  # granularity of the row index of a CSV: a band re-reads at most this much
 RANGE_BYTES = 64 * 2**20  # bytes of one scan job: 0.1–0.3 s of parsing
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
-from tilefleet.footprint import peak_bytes
 
 from coordinator.core import cost
 from coordinator.core.cost import FleetFacts, GemmShape
 from coordinator.core.outputs import Places
 from coordinator.core.stages import CheckStage, GemmStage, ProjectStage, ReduceStage, Stage
 from tilefleet.errors import BadInput
+from tilefleet.footprint import peak_bytes
 from tilefleet.matrix import MatrixRef, Operand, Rect
 from tilefleet.messages import Check, Elementwise, Epilogue, Gemm, Random, Reduce, Term
 from tilefleet.records import OperationRecord
 
-CHECK_VECTORS = 2  # each lets a random error pass with probability ≤ 1/2 modulo 2^w, and practically never for floats
+CHECK_VECTORS = 20  # modulo 2^w each may miss an error of several elements in a row with probability 1/2: 1e-6 together
 BAND_ROWS = 4096  # rows of op(B) or C per checking job, before memory says less
 
 

@@ -15,29 +15,27 @@ from collections.abc import Iterator
 
 import msgspec
 
+from coordinator.core import patience
+from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import (
     Adopted,
     CancelAsked,
     CleanedUp,
-    CleanUp,
-    Command,
     DeadLettered,
     EffectFailed,
     Event,
     Heard,
     PlanSaved,
     QueueLost,
-    SavePlan,
     SendFailed,
-    SendJobs,
-    WriteStatus,
 )
 from coordinator.core.operation_run import OperationRun
-from coordinator.core.plans import Part, Plan, Settings, plan
-from coordinator.core.stage_run import Attempt, StageRun
-from coordinator.core.stragglers import is_straggling
+from coordinator.core.plans import Plan, Settings, plan
+from coordinator.core.settings import SchedulerSettings
+from coordinator.core.shares import FairShares
+from coordinator.core.stage_run import StageRun
 from coordinator.core.workers import Worker, Workers
-from tilefleet.errors import ErrorInfo, OperationFailed, TilefleetError, Unreachable
+from tilefleet.errors import ErrorInfo, TilefleetError
 from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello
 from tilefleet.records import Control, State
 
@@ -45,22 +43,6 @@ STATUS_EVERY_S = 0.25  # people read it; a large operation finishes thousands of
 HOUSEKEEPING_S = 1.0
 GATHER_S = 0.2  # after a worker appears, wait that long for its fellows before planning for them
 REMEMBERED_ENDED = 200  # ended operations whose late jobs workers are told to drop
-
-
-class SchedulerSettings(msgspec.Struct, frozen=True):
-    """What the configuration says to the scheduler. Times in seconds."""
-
-    fleet: str
-    store_url: str
-    jobs_per_worker: int = 3
-    job_target_s: float = 20.0
-    worker_silence_s: float = 15.0
-    no_worker_timeout_s: float = 600.0
-    max_attempts: int = 4
-    lease_s: float = 60.0
-    keep_results_s: float = 7 * 86400.0
-    beacon_s: float = 2.0
-    heartbeat_s: float = 5.0
 
 
 class Scheduler:
@@ -73,7 +55,7 @@ class Scheduler:
         self.workers = Workers()
         self._planning = Settings(settings.store_url, settings.job_target_s)
         self._wall_offset = wall_offset
-        self._virtual_time = 0.0
+        self._shares = FairShares()
         self._housekept = float("-inf")
         self._ended: dict[str, None] = {}
         self._commands: list[Command] = []
@@ -144,7 +126,7 @@ class Scheduler:
         record = event.record
         if record.id in self.operations:
             return
-        run = self.operations[record.id] = OperationRun(record, now, self._virtual_time)
+        run = self.operations[record.id] = OperationRun(record, now, self._shares.virtual_time)
         run.workerless_since = None if len(self.workers) else now
         if event.status is not None and event.status.is_ended:
             run.state, run.is_dirty = event.status.state, False
@@ -155,23 +137,8 @@ class Scheduler:
         if event.is_cancelled:
             self._end(run, "cancelled", None, now)
             return
-        self._resume(run, event, now)
-
-    def _resume(self, run: OperationRun, event: Adopted, now: float) -> None:
-        """Go through the parts that were planned before, with what is done of each."""
-        for part in ("gunzip", "scan", "main"):
-            saved = event.plans.get(part)
-            if saved is None:
-                continue
-            run.begin(saved, now)
-            for name, stage in run.runs.items():
-                stage.facts = dict(event.facts.get(name, {}))
-                stage.mark_found(event.done.get(name, ()))
-            if any(later in event.plans for later in _after(part)):
-                run.parts_done |= {part}
-                run.plan = None
-                continue
-            self._advance(run, now)
+        run.resume(event, now)
+        self._advance(run, now)
 
     def _advance(self, run: OperationRun, now: float) -> None:
         """Go on to the next part, or end, when the present one is finished."""
@@ -282,13 +249,13 @@ class Scheduler:
             return
         worker.held, worker.heartbeat = frozenset(message.held), now
         for operation, stage, index, number in message.held:
-            attempt = self._attempt(operation, stage, index)
+            found = self._find(operation, stage)[1]
+            attempt = found.out.get(index) if found is not None else None
             if attempt is not None and attempt.number == number and attempt.holder != message.incarnation:
                 attempt.holder, attempt.held_since = message.incarnation, now
 
     def _job_done(self, message: JobDone, now: float) -> None:
-        run = self.operations.get(message.operation)
-        stage = run.runs.get(message.stage) if run is not None else None
+        run, stage = self._find(message.operation, message.stage)
         if run is None or stage is None:
             return
         attempt = stage.out.get(message.index)
@@ -301,8 +268,7 @@ class Scheduler:
         self._clean_if_quiet(run)
 
     def _job_failed(self, message: JobFailed, now: float) -> None:
-        run = self.operations.get(message.operation)
-        stage = run.runs.get(message.stage) if run is not None else None
+        run, stage = self._find(message.operation, message.stage)
         if run is None or stage is None or not 0 <= message.index < stage.n_jobs or stage.is_done(message.index):
             return
         attempt = stage.out.get(message.index)
@@ -322,16 +288,11 @@ class Scheduler:
             self._give_up(run, stage, index, f"after {tries} attempts: {why}", now)
 
     def _give_up(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float) -> None:
-        error = OperationFailed(
-            f"job {stage.stage.name}[{index}] of operation {run.id} was given up {why}; the logs of the workers say more, "
-            f"and the operation can be submitted again"
-        )
-        self._end(run, "failed", ErrorInfo.of(error), now)
+        self._end(run, "failed", patience.given_up_error(run, stage, index, why), now)
 
-    def _attempt(self, operation: str, stage: str, index: int) -> Attempt | None:
+    def _find(self, operation: str, stage: str) -> tuple[OperationRun | None, StageRun | None]:
         run = self.operations.get(operation)
-        found = run.runs.get(stage) if run is not None else None
-        return found.out.get(index) if found is not None else None
+        return run, run.runs.get(stage) if run is not None else None
 
     # ---- loss -------------------------------------------------------------------------------------------------------
 
@@ -350,14 +311,12 @@ class Scheduler:
 
     def _send_failed(self, jobs: tuple[Job, ...], now: float) -> None:
         for job in jobs:
-            run = self.operations.get(job.operation)
-            stage = run.runs.get(job.stage) if run is not None else None
+            _, stage = self._find(job.operation, job.stage)
             if stage is not None and (attempt := stage.out.get(job.index)) is not None and attempt.number == job.attempt:
                 stage.return_unsent(job.index, now + HOUSEKEEPING_S)
 
     def _dead_lettered(self, job: Job, now: float) -> None:
-        run = self.operations.get(job.operation)
-        stage = run.runs.get(job.stage) if run is not None else None
+        run, stage = self._find(job.operation, job.stage)
         if run is None or stage is None or run.is_ended or not 0 <= job.index < stage.n_jobs or stage.is_done(job.index):
             return
         stage.out.pop(job.index, None)
@@ -369,7 +328,7 @@ class Scheduler:
             if attempt.holder is None:
                 stage.return_unsent(index, now)
 
-    def _out(self) -> Iterator[tuple[OperationRun, StageRun, int, Attempt]]:
+    def _out(self) -> Iterator[patience.Out]:
         for run in self.operations.values():
             for stage in run.runs.values():
                 for index, attempt in stage.out.items():
@@ -391,20 +350,13 @@ class Scheduler:
                 run.is_dirty = run.is_dirty or run.state == "running"
 
     def _retry_unheld(self, now: float) -> None:
-        """An attempt nobody holds for long may have been swallowed on its way. Sending it again is harmless where it was not,
-        and counts as no other attempt: nobody has tried."""
-        patience_s = 2 * self.settings.lease_s
-        for run, stage, index, attempt in list(self._out()):
-            waits_s = patience_s + 4 * self.settings.jobs_per_worker * stage.stage.job_s
-            if attempt.holder is None and now - attempt.sent > waits_s:
-                stage.return_unsent(index, now)
+        """Sending again is harmless where nothing was lost, and counts as no other attempt: nobody has tried."""
+        for stage, index in list(patience.unheld(self._out(), self.settings, now)):
+            stage.return_unsent(index, now)
 
     def _double_stragglers(self, now: float) -> None:
-        for run, stage, index, attempt in list(self._out()):
-            if run.is_ended or attempt.holder is None or attempt.is_doubled:
-                continue
-            if is_straggling(now - attempt.held_since, stage.median_s(), is_tail=stage.is_all_sent):
-                stage.double(index, now)
+        for stage, index in list(patience.straggling(self._out(), now)):
+            stage.double(index, now)
 
     def _watch_workerless(self, run: OperationRun, now: float) -> None:
         if len(self.workers):
@@ -412,44 +364,26 @@ class Scheduler:
         elif run.workerless_since is None:
             run.workerless_since = now
         elif now - run.workerless_since > self.settings.no_worker_timeout_s:
-            error = Unreachable(
-                f"no worker was heard for {self.settings.no_worker_timeout_s:.0f} s; start workerd on a node (systemctl start "
-                f"workerd) and submit the operation again"
-            )
-            self._end(run, "failed", ErrorInfo.of(error), now)
+            self._end(run, "failed", patience.no_worker_error(self.settings), now)
 
     def _clean_if_quiet(self, run: OperationRun, now: float | None = None) -> None:
-        """Clean up when nothing of an ended operation is out, or every worker has said, late enough, that it holds none of it."""
-        if not run.is_ended or run.is_cleaning or run.ended is None:
-            return
-        told = run.ended + 2 * self.settings.beacon_s + 1.0
-        is_let_go = now is not None and now > told and all(
-            worker.heartbeat > told and all(held[0] != run.id for held in worker.held) for worker in self.workers
-        )  # fmt: skip
-        if run.n_out == 0 or is_let_go:
+        """Clean up when nothing of an ended operation is out, or when every worker has let go of it."""
+        is_quiet = run.n_out == 0 or (now is not None and patience.is_let_go(run, self.workers, self.settings, now))
+        if run.is_ended and not run.is_cleaning and is_quiet:
             self._clean(run)
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
     def _fill_window(self, now: float) -> None:
-        room = self.settings.jobs_per_worker * max(1, len(self.workers)) - sum(run.n_out for run in self.operations.values())
-        jobs: list[Job] = []
-        ready = [run for run in self.operations.values() if run.ready_run(now) is not None] if room > 0 else []
-        while room > 0 and ready:
-            run = min(ready, key=lambda candidate: candidate.virtual_time)
-            stage = run.ready_run(now)
-            if stage is None:
-                ready.remove(run)
-                continue
-            self._virtual_time = max(self._virtual_time, run.virtual_time)
-            jobs.append(self._take(run, stage, now))
-            room -= 1
+        n_out = sum(run.n_out for run in self.operations.values())
+        room = self.settings.jobs_per_worker * max(1, len(self.workers)) - n_out
+        turns = self._shares.turns(self.operations.values(), room, now)
+        jobs = tuple(self._take(run, stage, now) for run, stage in turns)
         if jobs:
-            self._commands.append(SendJobs(tuple(jobs)))
+            self._commands.append(SendJobs(jobs))
 
     def _take(self, run: OperationRun, stage: StageRun, now: float) -> Job:
         index, number = stage.take(now)
-        run.virtual_time = max(run.virtual_time, self._virtual_time) + max(stage.stage.job_s, 1e-3)
         return Job(
             self.settings.fleet, run.id, stage.stage.name, index, number, self.epoch, stage.stage.peak_bytes,
             stage.stage.work(index),
@@ -470,15 +404,4 @@ class Scheduler:
     def validate(self) -> None:
         """Raises AssertionError when the state contradicts the rules above; tests call it after every event."""
         for run in self.operations.values():
-            for stage in () if run.is_ended else run.runs.values():
-                stage.validate()
-            waits = run.plan is None or any(stage.out or not stage.is_finished for stage in run.runs.values())
-            if not (run.is_ended or waits):
-                raise AssertionError(f"operation {run.id} is neither ended nor waiting for anything")
-            if run.is_ended and not (run.is_cleaning or run.n_out):
-                raise AssertionError(f"operation {run.id} has ended and nobody cleans up after it")
-
-
-def _after(part: Part) -> tuple[Part, ...]:
-    order: tuple[Part, ...] = ("gunzip", "scan", "main")
-    return order[order.index(part) + 1 :]
+            run.validate()

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import structlog
 
-from coordinator.core.events import CleanedUp, CleanUp, Command, EffectFailed, Event, PlanSaved, SavePlan, SendJobs, WriteStatus
+from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
+from coordinator.core.events import CleanedUp, EffectFailed, Event, PlanSaved
 from coordinator.runtime.journal import Journal
 from tilefleet.backoff import Backoff, persist
 from tilefleet.errors import BadInput, ErrorInfo, TilefleetError

@@ -6,8 +6,9 @@ import asyncio
 import shutil
 from collections import Counter
 
-from coordinator.core.events import Adopted, CleanUp, SavePlan, WriteStatus
-from coordinator.core.plans import Part, Plan
+from coordinator.core.commands import CleanUp, SavePlan, WriteStatus
+from coordinator.core.events import Adopted
+from coordinator.core.plans import PARTS, Part, Plan
 from coordinator.core.stages import CheckStage, GunzipStage, PublishStage, ScanStage, Stage
 from tilefleet import layout
 from tilefleet.errors import BadInput, NotFound
@@ -15,9 +16,9 @@ from tilefleet.messages import Facts, decode_facts
 from tilefleet.records import OperationRecord, OperationStatus, from_json, to_json
 from tilefleet.store import Store, Stores, path_of
 
-PARTS: tuple[Part, ...] = ("gunzip", "scan", "main")
 WITH_FACTS = (ScanStage, GunzipStage, PublishStage, CheckStage)
 READS_AT_ONCE = 32
+UNWRITTEN_S = 600.0  # a client that stages gigabytes writes its record after that; it marks the operation again then
 
 
 class Journal:
@@ -32,6 +33,12 @@ class Journal:
     async def open_operations(self) -> list[str]:
         """Ids of the operations that have not ended, or not been cleaned up after."""
         return sorted([entry.key.rsplit("/", 1)[-1] async for entry in self._store.entries(layout.OPEN)])
+
+    async def forget_unwritten(self, operation: str, now: float) -> None:
+        """Remove an old open mark that has no record: its client died between the two."""
+        mark = await self._store.head(layout.open_mark(operation))
+        if mark is not None and now - mark.modified_at > UNWRITTEN_S:
+            await self._store.delete([layout.open_mark(operation)])
 
     async def load(self, operation: str) -> Adopted | None:
         """Everything that is known of an operation; None when it has no record (yet). Raises BadInput for a broken record."""
@@ -69,24 +76,16 @@ class Journal:
     async def clean_up(self, command: CleanUp) -> None:
         """Remove what was temporary, then the open mark; what is not there is no error, so it may be repeated."""
         operation = command.operation
-        prefixes = [layout.parts(operation), layout.partial(operation), layout.staging(operation)]
+        prefixes = [layout.parts(operation), layout.partial(operation)]
         prefixes += [f"{layout.operation(operation)}/{name}" for name in ("facts", "input", "result")]
+        if not command.keeps_result:  # staged operands of a finished one stay: verifying it later needs them
+            prefixes += [layout.staging(operation), layout.result(operation)]
         for prefix in prefixes:
             await self._store.delete_prefix(prefix)
-        if not command.keeps_result:
-            await self._store.delete_prefix(layout.result(operation))
-            for url in command.urls:
-                await self._stores.open(url).delete_prefix("")
-        await asyncio.to_thread(self._remove_directories, prefixes, command)
+        for url in command.urls:
+            await self._stores.open(url).delete_prefix("")
+        await asyncio.to_thread(_remove_directories, [*map(self._store.url_of, prefixes), *command.urls])
         await self._store.delete([layout.open_mark(operation)])
-
-    def _remove_directories(self, prefixes: list[str], command: CleanUp) -> None:
-        """A directory as a store keeps its empty folders; an object store has none."""
-        urls = [self._store.url_of(prefix) for prefix in prefixes]
-        urls += [] if command.keeps_result else [*command.urls, self._store.url_of(layout.result(command.operation))]
-        for url in urls:
-            if url.startswith("file:"):
-                shutil.rmtree(path_of(url), ignore_errors=True)
 
     async def _plans(self, operation: str) -> dict[Part, Plan]:
         plans: dict[Part, Plan] = {}
@@ -122,3 +121,10 @@ class Journal:
                 return index, decode_facts(bytes(await store.get(layout.indexed("", index).lstrip("/"))))
 
         return dict(await asyncio.gather(*(read(index) for index in done)))
+
+
+def _remove_directories(urls: list[str]) -> None:
+    """A directory as a store keeps its empty folders; an object store has none."""
+    for url in urls:
+        if url.startswith("file:"):
+            shutil.rmtree(path_of(url), ignore_errors=True)

@@ -6,6 +6,7 @@ Every message is validated; one that is not ours, or not of this fleet, goes to 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -69,7 +70,9 @@ class Listeners(NamedTuple):
         except BadInput as error:
             log.error("record_refused", operation=operation, error=str(error))
             return
-        if adopted is not None and operation not in self.adopting:
+        if adopted is None:
+            await self.journal.forget_unwritten(operation, time.time())
+        elif operation not in self.adopting:
             self.adopting.add(operation)
             log.info("operation_adopted", operation=operation, kind=adopted.record.kind, parts=list(adopted.plans))
             self.tell(adopted)

@@ -59,7 +59,8 @@ class Retention:
             self._finished_at[operation] = status.finished_at
 
     async def _remove(self, operation: str) -> None:
-        n_objects = await self._store.delete_prefix(layout.result(operation))
-        n_objects += await self._store.delete_prefix(layout.operation(operation))
+        n_objects = 0
+        for prefix in (layout.result(operation), layout.staging(operation), layout.operation(operation)):
+            n_objects += await self._store.delete_prefix(prefix)
         self._finished_at.pop(operation, None)
         log.info("result_expired", operation=operation, objects=n_objects)

@@ -10,8 +10,10 @@ import time
 
 import structlog
 
-from coordinator.core.events import CleanedUp, Command, Event, QueueLost, SendJobs, Ticked
-from coordinator.core.scheduler import Scheduler, SchedulerSettings
+from coordinator.core.commands import Command, SendJobs
+from coordinator.core.events import CleanedUp, Event, QueueLost, Ticked
+from coordinator.core.scheduler import Scheduler
+from coordinator.core.settings import SchedulerSettings
 from coordinator.runtime.dispatch import Dispatcher
 from coordinator.runtime.effects import Effects
 from coordinator.runtime.journal import Journal

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from coordinator.core.scheduler import Scheduler, SchedulerSettings
+from coordinator.core.scheduler import Scheduler
+from coordinator.core.settings import SchedulerSettings
 from coordinator.core.stage_run import StageRun
 from tests.simulation.world import CALM, Habits, World
 from tilefleet.matrix import MatrixRef, Operand

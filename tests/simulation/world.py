@@ -12,25 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import (
     Adopted,
     CancelAsked,
     CleanedUp,
-    CleanUp,
-    Command,
     DeadLettered,
     Event,
     Heard,
     PlanSaved,
     QueueLost,
-    SavePlan,
     SendFailed,
-    SendJobs,
     Ticked,
-    WriteStatus,
 )
 from coordinator.core.plans import Plan
-from coordinator.core.scheduler import Scheduler, SchedulerSettings
+from coordinator.core.scheduler import Scheduler
+from coordinator.core.settings import SchedulerSettings
 from coordinator.core.stages import CheckStage, GunzipStage, PublishStage, ScanStage
 from tilefleet.errors import ErrorInfo
 from tilefleet.messages import (
@@ -77,8 +74,8 @@ class Habits:
 
 
 CALM = Habits(
-    is_steady=True, slow_worker=0, die_in_job=0, stall=0, fail=0, duplicate=0, redeliver_deleted=0, lose_message=0, lose_completion=0,
-    send_fails=0,
+    is_steady=True, slow_worker=0, die_in_job=0, stall=0, fail=0, duplicate=0, redeliver_deleted=0,
+    lose_message=0, lose_completion=0, send_fails=0,
 )  # fmt: skip
 
 

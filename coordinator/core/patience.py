@@ -1,0 +1,66 @@
+"""How long the scheduler waits for what: pure questions about attempts that are out, and their answers.
+
+Nothing waits without a bound: an attempt nobody holds is sent again; one that takes too long is doubled; an operation
+without any worker fails; the leftovers of an ended one are removed once nobody can write for it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from coordinator.core.operation_run import OperationRun
+from coordinator.core.settings import SchedulerSettings
+from coordinator.core.stage_run import Attempt, StageRun
+from coordinator.core.stragglers import is_straggling
+from coordinator.core.workers import Workers
+from tilefleet.errors import ErrorInfo, OperationFailed, Unreachable
+
+Out = tuple[OperationRun, StageRun, int, Attempt]
+"""An attempt that is out: of which operation and stage, at which job."""
+
+
+def unheld(out: Iterable[Out], settings: SchedulerSettings, now: float) -> Iterator[tuple[StageRun, int]]:
+    """Jobs whose message may have been swallowed: sent long ago, and no worker says that it holds them.
+
+    Two leases and the time the queue before it may take, by the plan's own prediction.
+    """
+    for _run, stage, index, attempt in out:
+        waits_s = 2 * settings.lease_s + 4 * settings.jobs_per_worker * stage.stage.job_s
+        if attempt.holder is None and now - attempt.sent > waits_s:
+            yield stage, index
+
+
+def straggling(out: Iterable[Out], now: float) -> Iterator[tuple[StageRun, int]]:
+    """Jobs worth a second attempt, each once."""
+    for run, stage, index, attempt in out:
+        is_candidate = attempt.holder is not None and not attempt.is_doubled and not run.is_ended
+        if is_candidate and is_straggling(now - attempt.held_since, stage.median_s(), is_tail=stage.is_all_sent):
+            yield stage, index
+
+
+def is_let_go(run: OperationRun, workers: Workers, settings: SchedulerSettings, now: float) -> bool:
+    """Whether every worker has read that the operation is over, and reported since that it holds nothing of it."""
+    if run.ended is None:
+        return False
+    told = run.ended + 2 * settings.beacon_s + 1.0
+    return now > told and all(worker.heartbeat > told and all(held[0] != run.id for held in worker.held) for worker in workers)
+
+
+def no_worker_error(settings: SchedulerSettings) -> ErrorInfo:
+    """Why an operation fails that no worker came for."""
+    return ErrorInfo.of(
+        Unreachable(
+            f"no worker was heard for {settings.no_worker_timeout_s:.0f} s; start workerd on a node (systemctl start workerd) "
+            f"and submit the operation again"
+        )
+    )
+
+
+def given_up_error(run: OperationRun, stage: StageRun, index: int, why: str) -> ErrorInfo:
+    """Why an operation fails one of whose jobs cannot be done."""
+    return ErrorInfo.of(
+        OperationFailed(
+            f"job {stage.stage.name}[{index}] of operation {run.id} was given up {why}; the logs of the workers say more, and "
+            f"the operation can be submitted again"
+        )
+    )

@@ -1,0 +1,35 @@
+"""Whose turn it is: start-time fair queueing over operations (Goyal, Vin & Cheng, SIGCOMM 1996).
+
+Each operation has a virtual time that grows by the predicted seconds of the jobs it was given. The one with the least is
+served next; a new one begins at the present virtual time, so it is served at once and catches up with nobody's past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from coordinator.core.operation_run import OperationRun
+from coordinator.core.stage_run import StageRun
+
+LEAST_S = 1e-3  # even a job of no predicted cost moves its operation back
+
+
+class FairShares:
+    """The virtual time of the operation that was served last."""
+
+    def __init__(self) -> None:
+        self.virtual_time = 0.0
+
+    def turns(self, runs: Iterable[OperationRun], n_turns: int, now: float) -> Iterator[tuple[OperationRun, StageRun]]:
+        """Up to ``n_turns`` stages to take a job from, in order; each must be taken before the next is asked for."""
+        ready = [run for run in runs if run.ready_run(now) is not None] if n_turns > 0 else []
+        while n_turns > 0 and ready:
+            run = min(ready, key=lambda candidate: candidate.virtual_time)
+            stage = run.ready_run(now)
+            if stage is None:
+                ready.remove(run)
+                continue
+            self.virtual_time = max(self.virtual_time, run.virtual_time)
+            run.virtual_time = self.virtual_time + max(stage.stage.job_s, LEAST_S)
+            n_turns -= 1
+            yield run, stage
