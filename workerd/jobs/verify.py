@@ -53,9 +53,9 @@ async def _computed_again(work: Check, context: Context) -> np.ndarray:
         return await elementwise.block(work.elementwise, context, work.rect)
     if work.random is None:
         raise ValueError("a check of nothing")
-    again, grid = work.random, work.result.grid
+    again, shape = work.random, work.result.shape or (0, 0)
     dtype = parse_dtype(str(work.result.dtype))
-    return await context.compute(partial(random_block, work.rect, grid.shape, dtype, again.low, again.high, again.seed))
+    return await context.compute(partial(random_block, work.rect, shape, dtype, again.low, again.high, again.seed))
 
 
 async def _product_facts(work: Check, product: Gemm, result: np.ndarray, context: Context) -> CheckFacts:

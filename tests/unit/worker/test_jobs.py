@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.worker.conftest import OPERATION, Bench
 from tilefleet.errors import AlreadyExists, BadInput, Cancelled, NotAllowed, NotFound
+from tilefleet.inspection import inspect
 from tilefleet.matrix import Grid, MatrixRef, Operand, Rect
 from tilefleet.messages import (
     BytesFact,
@@ -247,6 +248,9 @@ async def test_verify_a_sum_and_a_random_matrix(bench: Bench, sample: Sample) ->
     random = Random(bench.ref("random", (40, 30), "int64"), whole, "0", "9", 3)
     await bench.run(random)
     assert (await bench.run(Check(random.out, whole, f"{bench.url}/facts/2", random=random))).facts == CheckFacts()
+    np.save(bench.directory / "store" / "random.npy", await bench.get(random.out))
+    file = await inspect(bench.stores, f"{bench.url}/random.npy")
+    assert (await bench.run(Check(file, whole, f"{bench.url}/facts/3", random=random))).facts == CheckFacts()
 
 
 async def test_a_repeated_job_reads_nothing_and_changes_nothing(bench: Bench, sample: Sample) -> None:
