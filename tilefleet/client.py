@@ -266,7 +266,8 @@ class Client:
         if not await store.put_new(layout.record(record.id), to_json(record)):
             raise AlreadyExists(f"operation {record.id} exists already; submit again")
         await self.session.tell(Submit(self.config.fleet.name, record.id))
-        await asyncio.to_thread(lookup.remember, self.session, record.id)
+        if record.kind != "verify":  # "last" is the last one that made something: verifying it must not hide it
+            await asyncio.to_thread(lookup.remember, self.session, record.id)
         return Operation(self.session, record, save_to=save_to)
 
 

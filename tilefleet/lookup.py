@@ -83,7 +83,7 @@ async def _last(session: Session, user: str) -> OperationRecord:
     record = await read_record(session, remembered) if remembered else None
     if record is not None:
         return record
-    mine = [record for record, _ in await operations(session) if record.submitted_by == user]
+    mine = [record for record, _ in await operations(session) if record.submitted_by == user and record.kind != "verify"]
     if not mine:
         raise NotFound(f"{user} has submitted no operation to {session.store.url} yet, so there is no 'last'")
     return mine[0]

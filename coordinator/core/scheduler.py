@@ -60,8 +60,6 @@ class Scheduler:
         self._ended: dict[str, None] = {}
         self._commands: list[Command] = []
 
-    # ---- the one door ----------------------------------------------------------------------------------------------
-
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take note of what happened and say what is to be done."""
         self._commands = []
@@ -119,8 +117,6 @@ class Scheduler:
             epoch=self.epoch, at=now + self._wall_offset, fleet=self.settings.fleet, leader=leader, version=version,
             cancelled=tuple(ended | self._ended), n_open=len(self.operations), workers=self.workers.views(self._wall_offset),
         )  # fmt: skip
-
-    # ---- operations -------------------------------------------------------------------------------------------------
 
     def _adopt(self, event: Adopted, now: float) -> None:
         record = event.record
@@ -186,8 +182,6 @@ class Scheduler:
         if run is not None and not run.is_ended:
             self._end(run, "failed", error, now)
 
-    # ---- planning ---------------------------------------------------------------------------------------------------
-
     def _plan_waiting(self, now: float) -> None:
         for run in list(self.operations.values()):
             if run.is_ended or run.plan is not None or run.plan_asked is not None:
@@ -220,8 +214,6 @@ class Scheduler:
     def _note(self, run: OperationRun, note: str) -> None:
         if run.note != note:
             run.note, run.is_dirty = note, True
-
-    # ---- what workers say -------------------------------------------------------------------------------------------
 
     def _heard(self, event: Heard, now: float) -> None:
         message = event.message
@@ -294,8 +286,6 @@ class Scheduler:
         run = self.operations.get(operation)
         return run, run.runs.get(stage) if run is not None else None
 
-    # ---- loss -------------------------------------------------------------------------------------------------------
-
     def _lose(self, worker: Worker, now: float) -> None:
         """What a lost worker held is tried again at once."""
         for run, stage, index, attempt in list(self._out()):
@@ -334,8 +324,6 @@ class Scheduler:
                 for index, attempt in stage.out.items():
                     yield run, stage, index, attempt
 
-    # ---- time -------------------------------------------------------------------------------------------------------
-
     def _keep_house(self, now: float) -> None:
         self._housekept = now
         for worker in self.workers.lose_silent(now, self.settings.worker_silence_s):
@@ -372,8 +360,6 @@ class Scheduler:
         if run.is_ended and not run.is_cleaning and is_quiet:
             self._clean(run)
 
-    # ---- sending ----------------------------------------------------------------------------------------------------
-
     def _fill_window(self, now: float) -> None:
         n_out = sum(run.n_out for run in self.operations.values())
         room = self.settings.jobs_per_worker * max(1, len(self.workers)) - n_out
@@ -398,8 +384,6 @@ class Scheduler:
         run.is_dirty, run.written = False, now
         status = run.status(self.epoch, now, self._wall_offset, self.settings.keep_results_s)
         self._commands.append(WriteStatus(status))
-
-    # ---- invariants -------------------------------------------------------------------------------------------------
 
     def validate(self) -> None:
         """Raises AssertionError when the state contradicts the rules above; tests call it after every event."""
