@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tilefleet import blocking
+from tilefleet import background
 from tilefleet.errors import BadInput
 from tilefleet.matrix import MatrixRef, Operand, Rect, ceil_div
 from tilefleet.reading import Reader
@@ -97,12 +97,12 @@ class LazyMatrix:
         return out[asked]
 
     def __getitem__(self, index: Index) -> Any:
-        return blocking.run(self.read_index(index))
+        return background.run(self.read_index(index))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("a matrix in a store cannot become an array without a copy")
-        array = blocking.run(self.read())
+        array = background.run(self.read())
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -12,15 +12,17 @@ import secrets
 import shutil
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tilefleet.destination import check_output, locate_output
 from tilefleet.formats import npy
-from tilefleet.lazy import LazyMatrix
 from tilefleet.matrix import Grid, MatrixRef, Rect, ceil_div, default_tile
 from tilefleet.records import Output
 from tilefleet.store import Buffer, Store, Stores, file_url, path_of
 from tilefleet.writing import encode_band, publish_directory, publish_zarr, write_file, write_tiles
+
+if TYPE_CHECKING:
+    from tilefleet.lazy import LazyMatrix
 
 BAND_BYTES = 64 * 2**20
 TEXT_ELEMENTS = 2**18  # made text at a time: a float64 of 8 bytes takes up to 25 as text, and more on the way there

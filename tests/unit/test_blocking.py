@@ -16,7 +16,7 @@ import pytest
 
 import tilefleet
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Server
-from tilefleet import blocking, layout
+from tilefleet import background, blocking, layout
 from tilefleet.client import Client
 from tilefleet.config import Config, FleetSection, QueuesSection, StoreSection
 from tilefleet.errors import BadInput, NotFound
@@ -41,7 +41,7 @@ def client(tmp_path: Path, fleet: str, moto_server: Server) -> Iterator[blocking
         async with SqsQueues(queues, fleet, credentials=(ACCESS_KEY, SECRET_KEY)) as made:
             await made.ensure()
 
-    blocking.run(make_queues())
+    background.run(make_queues())
     store = StoreSection(url=file_url(tmp_path / "far"))
     with tilefleet.connect(Config(fleet=FleetSection(name=fleet, kind="remote"), store=store, queues=queues)) as client:
         yield client
@@ -53,10 +53,10 @@ def test_operations_from_submission_to_deletion(client: blocking.BlockingClient)
     assert operation.status() is None
     assert client.find("last").id == operation.id
     states = []
-    blocking.run(store.put(layout.status(operation.id, 1), to_json(OperationStatus(operation.id, "running", 1))))
+    background.run(store.put(layout.status(operation.id, 1), to_json(OperationStatus(operation.id, "running", 1))))
     for status in operation.progress():
         states.append(status.state)
-        blocking.run(store.put(layout.status(operation.id, 1), to_json(OperationStatus(operation.id, "done", 1))))
+        background.run(store.put(layout.status(operation.id, 1), to_json(OperationStatus(operation.id, "done", 1))))
     assert states == ["running", "done"]
     assert operation.wait().state == "done"
     assert [record.id for record, _ in client.operations()] == [operation.id]
@@ -74,7 +74,7 @@ def test_an_operation_may_be_an_operand(client: blocking.BlockingClient) -> None
 def test_iteration_that_is_left_early_closes_the_async_iterator(client: blocking.BlockingClient) -> None:
     operation = client.scale(np.eye(3), 2)
     store = client.session.store
-    blocking.run(store.put(layout.status(operation.id, 1), to_json(OperationStatus(operation.id, "running", 1))))
+    background.run(store.put(layout.status(operation.id, 1), to_json(OperationStatus(operation.id, "running", 1))))
     changes = operation.progress()
     assert next(changes).state == "running"
     changes.close()
@@ -106,10 +106,10 @@ async def test_it_works_while_a_loop_runs_as_in_a_notebook(tmp_path: Path) -> No
 
 def test_a_blocking_call_inside_the_loop_itself_is_refused_not_a_deadlock() -> None:
     async def inside() -> None:
-        blocking.run(asyncio.sleep(0))
+        background.run(asyncio.sleep(0))
 
     with pytest.raises(RuntimeError, match="await the async method"):
-        blocking.run(inside())
+        background.run(inside())
 
 
 def test_an_interrupt_cancels_the_call_and_waits_until_it_has_cleaned_up() -> None:
@@ -129,9 +129,9 @@ def test_an_interrupt_cancels_the_call_and_waits_until_it_has_cleaned_up() -> No
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        blocking.run(endless())
+        background.run(endless())
     assert cleaned.is_set()
-    assert blocking.run(asyncio.sleep(0, "still there")) == "still there"
+    assert background.run(asyncio.sleep(0, "still there")) == "still there"
 
 
 def test_the_exit_gives_back_what_is_held_and_ends_the_loop() -> None:
@@ -153,12 +153,12 @@ print(client.operations())
 def test_a_forked_child_has_a_loop_of_its_own() -> None:
     script = """
 import asyncio, os, warnings
-from tilefleet import blocking
+from tilefleet import background
 warnings.simplefilter("ignore", DeprecationWarning)  # fork of a process with threads: the reason for this test
-blocking.run(asyncio.sleep(0))
+background.run(asyncio.sleep(0))
 child = os.fork()
 if not child:
-    os._exit(blocking.run(asyncio.sleep(0, 7)))
+    os._exit(background.run(asyncio.sleep(0, 7)))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run_python(script).stdout == "7\n"

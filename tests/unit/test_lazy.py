@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tilefleet import blocking
+from tilefleet import background
 from tilefleet.config import StoreSection
 from tilefleet.errors import AlreadyExists, BadInput, NotFound
 from tilefleet.inspection import inspect
@@ -33,7 +33,7 @@ async def stored(path: Path, values: np.ndarray = VALUES, tile: tuple[int, int] 
 
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> LazyMatrix:
-    return blocking.run(stored(tmp_path_factory.mktemp("lazy") / "m.zarr"))
+    return background.run(stored(tmp_path_factory.mktemp("lazy") / "m.zarr"))
 
 
 def axis_index(length: int) -> st.SearchStrategy[Any]:
@@ -93,7 +93,7 @@ def test_numpy_makes_an_array_of_it(matrix: LazyMatrix) -> None:
 def test_what_is_read_may_be_changed_without_changing_the_matrix(matrix: LazyMatrix) -> None:
     block = matrix[0:5, 0:4]  # exactly one tile
     block[:] = -1
-    blocking.run(matrix.read(Rect(0, 5, 0, 4)))[:] = -1
+    background.run(matrix.read(Rect(0, 5, 0, 4)))[:] = -1
     whole = np.array(matrix)
     whole[:] = -1
     assert np.array_equal(np.asarray(matrix), VALUES)
