@@ -200,6 +200,10 @@ class Scheduler:
         except TilefleetError as error:
             self._end(run, "failed", ErrorInfo.of(error), now)
             return
+        except Exception as error:  # noqa: BLE001 - a bug met by one operation must not stop the others, now and at each restart
+            found = f"operation {run.id} met a bug in the planner ({type(error).__name__}: {error}); please report it"
+            self._end(run, "failed", ErrorInfo.of(TilefleetError(found)), now)
+            return
         run.plan_asked = part
         self._commands.append(SavePlan(run.id, made))
 

@@ -313,7 +313,7 @@ def part_of(parts: MatrixRef, p: int) -> MatrixRef:
 
 def serpentine(index: int, blocks: Grid) -> tuple[int, int]:
     """Block (i, j) of a job: row by row, every other row backwards, so that neighbours in time share rows or columns."""
-    i, j = divmod(index, blocks.n_cols)
+    i, j = divmod(index, max(1, blocks.n_cols))  # a matrix without columns has no jobs, but its plan asks what one would be
     return i, j if i % 2 == 0 else blocks.n_cols - 1 - j
 
 
