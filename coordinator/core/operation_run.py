@@ -48,6 +48,7 @@ class OperationRun:
         """When its status was last handed to be written."""
         self.workerless_since: float | None = now
         self.is_cleaning = False
+        self.is_resumed = False
         self.predicted_s = 0.0
 
     @property
@@ -62,6 +63,19 @@ class OperationRun:
     def n_out(self) -> int:
         """Attempts that are out."""
         return sum(len(run.out) for run in self.runs.values())
+
+    def is_forsaken(self, n_workers: int, timeout_s: float, now: float) -> bool:
+        """Whether there has been no worker at all for that long; asked regularly."""
+        if n_workers:
+            self.workerless_since = None
+        elif self.workerless_since is None:
+            self.workerless_since = now
+        return self.workerless_since is not None and now - self.workerless_since > timeout_s
+
+    @property
+    def has_second_attempts(self) -> bool:
+        """Whether attempts may be out that ``n_out`` does not count: overtaken ones, and those an earlier leader sent."""
+        return self.is_resumed or any(run.has_second_attempts for run in self.runs.values())
 
     def open_runs(self) -> Iterator[StageRun]:
         """Stages that may send jobs: not finished, and what they need is."""
@@ -88,6 +102,7 @@ class OperationRun:
     def resume(self, event: Adopted, now: float) -> None:
         """Go on with the latest part that an earlier leader planned, and with what is done of it."""
         planned = [part for part in PARTS if part in event.plans]
+        self.is_resumed = bool(planned)
         for part in planned:
             self.begin(event.plans[part], now)
             if part != planned[-1]:
@@ -226,7 +241,7 @@ class OperationRun:
         waits = self.plan is None or any(stage.out or not stage.is_finished for stage in self.runs.values())
         if not (self.is_ended or waits):
             raise AssertionError(f"operation {self.id} is neither ended nor waiting for anything")
-        if self.is_ended and not (self.is_cleaning or self.n_out):
+        if self.is_ended and not (self.is_cleaning or self.n_out or self.has_second_attempts):
             raise AssertionError(f"operation {self.id} has ended and nobody cleans up after it")
 
     def _remaining_s(self, now: float) -> float | None:

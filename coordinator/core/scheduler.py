@@ -33,8 +33,8 @@ from coordinator.core.operation_run import OperationRun
 from coordinator.core.plans import Plan, Settings, plan
 from coordinator.core.settings import SchedulerSettings
 from coordinator.core.shares import FairShares
-from coordinator.core.stage_run import StageRun
-from coordinator.core.workers import Worker, Workers
+from coordinator.core.stage_run import Attempt, StageRun
+from coordinator.core.workers import Held, Worker, Workers
 from tilefleet.errors import ErrorInfo, TilefleetError
 from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello
 from tilefleet.records import Control, State
@@ -162,8 +162,7 @@ class Scheduler:
         while len(self._ended) > REMEMBERED_ENDED:
             del self._ended[next(iter(self._ended))]
         self._write_status(run, now)
-        if run.n_out == 0:
-            self._clean(run)
+        self._clean_if_quiet(run)
 
     def _clean(self, run: OperationRun) -> None:
         if run.is_cleaning:
@@ -243,12 +242,16 @@ class Scheduler:
         worker = self.workers.heard(message.worker, message.incarnation, now)
         if worker is None:
             return
+        let_go = worker.held.difference(message.held)
         worker.held, worker.heartbeat = frozenset(message.held), now
-        for operation, stage, index, number in message.held:
-            found = self._find(operation, stage)[1]
-            attempt = found.out.get(index) if found is not None else None
-            if attempt is not None and attempt.number == number and attempt.holder != message.incarnation:
+        for held in message.held:
+            attempt = self._attempt(held)
+            if attempt is not None and attempt.holder != message.incarnation:
                 attempt.holder, attempt.held_since = message.incarnation, now
+        for held in let_go:  # its completion is on the way; should it be lost, the attempt counts as nobody's from now on
+            attempt = self._attempt(held)
+            if attempt is not None and attempt.holder == message.incarnation:
+                attempt.holder, attempt.sent = None, now
 
     def _job_done(self, message: JobDone, now: float) -> None:
         run, stage = self._find(message.operation, message.stage)
@@ -281,10 +284,15 @@ class Scheduler:
         tries = stage.retry(index, now)
         run.totals = msgspec.structs.replace(run.totals, attempts=run.totals.attempts + 1)
         if tries >= self.settings.max_attempts:
-            self._give_up(run, stage, index, f"after {tries} attempts: {why}", now)
+            error = patience.given_up_error(run, stage, index, f"after {tries} attempts: {why}")
+            self._end(run, "failed", error, now)
 
-    def _give_up(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float) -> None:
-        self._end(run, "failed", patience.given_up_error(run, stage, index, why), now)
+    def _attempt(self, held: Held) -> Attempt | None:
+        """The attempt of that number, if it is the newest and still out."""
+        operation, name, index, number = held
+        stage = self._find(operation, name)[1]
+        attempt = stage.out.get(index) if stage is not None else None
+        return attempt if attempt is not None and attempt.number == number else None
 
     def _find(self, operation: str, stage: str) -> tuple[OperationRun | None, StageRun | None]:
         run = self.operations.get(operation)
@@ -314,7 +322,8 @@ class Scheduler:
         if run is None or stage is None or run.is_ended or not 0 <= job.index < stage.n_jobs or stage.is_done(job.index):
             return
         stage.out.pop(job.index, None)
-        self._give_up(run, stage, job.index, "by the queue: every worker that took it died or let its lease end", now)
+        why = "by the queue: every worker that took it died or let its lease end"
+        self._end(run, "failed", patience.given_up_error(run, stage, job.index, why), now)
 
     def _queue_lost(self, now: float) -> None:
         """Whatever nobody holds was in the queue."""
@@ -338,7 +347,8 @@ class Scheduler:
             if run.is_ended:
                 self._clean_if_quiet(run, now)
             else:
-                self._watch_workerless(run, now)
+                if run.is_forsaken(len(self.workers), self.settings.no_worker_timeout_s, now):
+                    self._end(run, "failed", patience.no_worker_error(self.settings), now)
                 run.is_dirty = run.is_dirty or run.state == "running"
 
     def _retry_unheld(self, now: float) -> None:
@@ -350,17 +360,11 @@ class Scheduler:
         for stage, index in list(patience.straggling(self._out(), now)):
             stage.double(index, now)
 
-    def _watch_workerless(self, run: OperationRun, now: float) -> None:
-        if len(self.workers):
-            run.workerless_since = None
-        elif run.workerless_since is None:
-            run.workerless_since = now
-        elif now - run.workerless_since > self.settings.no_worker_timeout_s:
-            self._end(run, "failed", patience.no_worker_error(self.settings), now)
-
     def _clean_if_quiet(self, run: OperationRun, now: float | None = None) -> None:
-        """Clean up when nothing of an ended operation is out, or when every worker has let go of it."""
-        is_quiet = run.n_out == 0 or (now is not None and patience.is_let_go(run, self.workers, self.settings, now))
+        """Clean up when no attempt of an ended operation can be out, or when every worker has let go of it."""
+        is_quiet = (run.n_out == 0 and not run.has_second_attempts) or (
+            now is not None and patience.is_let_go(run, self.workers, self.settings, now)
+        )
         if run.is_ended and not run.is_cleaning and is_quiet:
             self._clean(run)
 

@@ -38,6 +38,7 @@ class StageRun:
         self.facts: dict[int, Facts] = {}
         self.first_sent: float | None = None
         self.last_done: float | None = None
+        self.has_second_attempts = False
         self._done = bytearray((self.n_jobs + 7) // 8)
         self._cursor = 0
         self._doubled: set[int] = set()
@@ -99,6 +100,7 @@ class StageRun:
 
     def retry(self, index: int, due: float) -> int:
         """Have a job tried again from ``due`` on; how many attempts it has had."""
+        self.has_second_attempts = True
         self.out.pop(index, None)
         self._tries[index] = self._tries.get(index, 0) + 1
         heapq.heappush(self._again, (due, index))
@@ -111,6 +113,7 @@ class StageRun:
 
     def return_unsent(self, index: int, due: float) -> None:
         """A job that did not get into the queue: try again, without counting an attempt."""
+        self.has_second_attempts = True
         if self.out.pop(index, None) is not None:
             heapq.heappush(self._again, (due, index))
 

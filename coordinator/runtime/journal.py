@@ -10,6 +10,7 @@ from coordinator.core.commands import CleanUp, SavePlan, WriteStatus
 from coordinator.core.events import Adopted
 from coordinator.core.plans import PARTS, Part, Plan
 from coordinator.core.stages import CheckStage, GunzipStage, PublishStage, ScanStage, Stage
+from coordinator.runtime.leadership import newest_epoch
 from tilefleet import layout
 from tilefleet.errors import BadInput, NotFound
 from tilefleet.messages import Facts, decode_facts
@@ -74,7 +75,12 @@ class Journal:
         await self._store.put(layout.status(command.status.id, self._epoch), to_json(command.status))
 
     async def clean_up(self, command: CleanUp) -> None:
-        """Remove what was temporary, then the open mark; what is not there is no error, so it may be repeated."""
+        """Remove what was temporary, then the open mark; what is not there is no error, so it may be repeated.
+
+        A coordinator that no longer leads removes nothing: its successor may be working on the same operation.
+        """
+        if await newest_epoch(self._store) > self._epoch:
+            return
         operation = command.operation
         prefixes = [layout.parts(operation), layout.partial(operation)]
         prefixes += [f"{layout.operation(operation)}/{name}" for name in ("facts", "input", "result")]

@@ -66,6 +66,7 @@ class Habits:
     redeliver_deleted: float = 0.02
     lose_message: float = 0.005
     lose_completion: float = 0.01
+    swallow_completion: float = 0.005
     delay_s: float = 0.5
     send_fails: float = 0.01
     coordinator_crash_every_s: float = 0.0
@@ -75,7 +76,7 @@ class Habits:
 
 CALM = Habits(
     is_steady=True, slow_worker=0, die_in_job=0, stall=0, fail=0, duplicate=0, redeliver_deleted=0,
-    lose_message=0, lose_completion=0, send_fails=0,
+    lose_message=0, lose_completion=0, swallow_completion=0, send_fails=0,
 )  # fmt: skip
 
 
@@ -361,7 +362,9 @@ class World:
             self.outputs.add(job.key)
             self.commits[job.key] = self.commits.get(job.key, 0) + 1
             done = JobDone(*who, JobTimes(total_s=duration_s), facts=facts_of(job.work))
-            if self.random.random() >= self.habits.lose_completion:
+            if self.random.random() < self.habits.swallow_completion:
+                pass  # another coordinator, about to learn that it leads no longer, received it
+            elif self.random.random() >= self.habits.lose_completion:
                 self._say(worker, done)
             else:
                 return  # the completion was lost with the process's socket; the message is not deleted either
