@@ -193,14 +193,18 @@ def until(is_so: Callable[[], bool], what: str | Callable[[], str], deadline_s: 
         time.sleep(0.05)
 
 
-def assert_agrees(found: Any, expected: np.ndarray, depth: int = 1) -> None:
-    """Same shape and dtype; integers to the bit; floats within the rounding bound of sums of ``depth`` terms."""
+def assert_agrees(found: Any, expected: np.ndarray, depth: int = 1, rounded: np.dtype | None = None) -> None:
+    """Same shape and dtype; integers to the bit; floats within the rounding bound of sums of ``depth`` terms.
+
+    ``rounded``: the least precise type on the way, when that is not the result's.
+    """
     found = np.asarray(found)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     if expected.dtype.kind in "biu":
         np.testing.assert_array_equal(found, expected)
     else:
-        eps = float(np.finfo(expected.dtype).eps)
+        is_coarser = rounded is not None and rounded.kind in "fc" and rounded.itemsize < expected.dtype.itemsize
+        eps = float(np.finfo(rounded if is_coarser and rounded is not None else expected.dtype).eps)
         finite = np.abs(expected[np.isfinite(expected)])
         scale = float(finite.max()) if finite.size else 0.0
         np.testing.assert_allclose(found, expected, rtol=4 * eps * (depth + 4), atol=4 * eps * (depth + 4) * scale)
