@@ -97,5 +97,18 @@ async def _check_remote(stores: Stores, url: str, out: Output) -> None:
         raise _already(url)
 
 
+async def make_room(stores: Stores, out: Output) -> None:
+    """Remove the array that stands under a URL and is to be replaced, ``zarr.json`` first, so that no half of it opens.
+
+    Workers write the new tiles straight to the URL and leave alone what is there. A local array is replaced by a rename
+    when the new one is complete, and a file in one piece; both stay until then.
+    """
+    if out.url is None or not out.is_overwrite or out.format != "zarr" or out.url.startswith("file:"):
+        return
+    store = stores.open(out.url)
+    await store.delete(_ZARR_FILES)
+    await store.delete_prefix("")
+
+
 def _already(place: Path | str) -> AlreadyExists:
     return AlreadyExists(f"{place} exists already; choose another name, or replace it with --overwrite")

@@ -248,8 +248,14 @@ async def test_a_fleet_with_its_store_in_s3(client: Client, moto_server: Server,
             with pytest.raises(AlreadyExists):
                 await operation.save(out)
             await operation.save(out, overwrite=True)
+        with pytest.raises(AlreadyExists):
+            await far.scale(A, 2, out=f"{store.url}/mine/c.zarr")
+        await far.scale(A, 2, out=f"{store.url}/mine/c.zarr", overwrite=True)
+        left = [entry.key async for entry in far.session.store.entries("mine")]
+        assert left == ["mine/c.npy"], "workers would leave the old tiles alone, so they are removed first"
         await operation.delete()
-        assert {key.split("/")[0] for key in await keys(far)} == {"mine"}
+        operations = {key.split("/")[0] for key in await keys(far) if operation.id in key}
+        assert not operations
 
 
 async def test_progress_yields_each_change_and_believes_the_highest_epoch(client: Client) -> None:
