@@ -160,13 +160,15 @@ class Client:
         )
 
     async def convert(
-        self, a: Source, *, out: OutPath = None, overwrite: bool = False, tile: Shape | None = None,
-        csv_dtype: str | None = None, command: str = "",
+        self, a: Source, *, out: OutPath = None, overwrite: bool = False, dtype: str | None = None,
+        tile: Shape | None = None, csv_dtype: str | None = None, command: str = "",
     ) -> Operation:  # fmt: skip
-        """A copy in another format or with other tiles; the fleet makes it."""
+        """A copy in another format, with another element type (cast as ``astype`` does) or other tiles; the fleet makes it."""
         return await self.submit(
-            Request(kind="convert", a=a, out=out, overwrite=overwrite, tile=tile, csv_dtype=csv_dtype, command=command)
-        )
+            Request(
+                kind="convert", a=a, out=out, overwrite=overwrite, dtype=dtype, tile=tile, csv_dtype=csv_dtype, command=command
+            )
+        )  # fmt: skip
 
     async def random(
         self, shape: Shape, *, out: OutPath = None, overwrite: bool = False, dtype: str = "float64",
@@ -261,6 +263,7 @@ class Client:
 
     async def _hand_over(self, record: OperationRecord, started: float, save_to: str | None = None) -> Operation:
         store = self.session.store
+        await destination.make_room(self.session.stores, record.out)
         record = msgspec.structs.replace(record, submitted_at=time.time(), submit_s=time.monotonic() - started)
         await store.put_new(layout.open_mark(record.id), b"")
         if not await store.put_new(layout.record(record.id), to_json(record)):

@@ -50,13 +50,18 @@ def scaled_dtype(scalar: Scalar | None, dtype: np.dtype) -> np.dtype:
         with np.errstate(over="ignore", invalid="ignore"):  # 1e300 times float32 is inf, and float32
             return (np.ones(1, dtype) * scalar).dtype
     except OverflowError as error:
-        raise BadInput(f"the factor {scalar} does not fit the element type {dtype.name}; convert the matrix first") from error
+        raise BadInput(
+            f"the factor {scalar} does not fit the element type {dtype.name}; make a matrix of a wider type first: "
+            "'tilefleet convert A OUT --dtype int64'"
+        ) from error
 
 
 def added_dtype(left: np.dtype, right: np.dtype, *, is_subtraction: bool = False) -> np.dtype:
     """The dtype of ``left ± right``. Raises BadInput for bool - bool, as NumPy does."""
     if is_subtraction and left == right == np.dtype(bool):
-        raise BadInput("NumPy does not subtract bool from bool; convert one of the matrices to an integer type first")
+        raise BadInput(
+            "NumPy does not subtract bool from bool; make one an integer matrix first: 'tilefleet convert A OUT --dtype int8'"
+        )
     return np.result_type(left, right)
 
 

@@ -112,13 +112,8 @@ def _reduce(work: Reduce) -> int:
 def _elementwise(work: Elementwise) -> int:
     read = sum(work.rect.size * _dtype(term.operand).itemsize for term in work.terms)
     arriving = sum(_fetched(term.operand, work.rect) for term in work.terms)
-    computed = work.rect.size * (_elementwise_dtype(work).itemsize + np.dtype(str(work.out.dtype)).itemsize)
+    computed = work.rect.size * np.dtype(str(work.out.dtype)).itemsize  # cast piece by piece
     return read + max(arriving, computed + _written(work.out, work.rect))
-
-
-def _elementwise_dtype(work: Elementwise) -> np.dtype:
-    dtypes = [scaled_dtype(_scalar(term.factor), _dtype(term.operand)) for term in work.terms]
-    return functools.reduce(lambda left, right: added_dtype(left, right, is_subtraction=work.is_subtraction), dtypes)
 
 
 @_peak.register

@@ -92,7 +92,10 @@ class Term(Wire, frozen=True):
 
 
 class Elementwise(Wire, tag="elementwise", frozen=True):
-    """One block of term, term + term or term - term: add, subtract, scale, transpose, and copying between layouts."""
+    """One block of term, term + term or term - term: add, subtract, scale, transpose, and copying between layouts.
+
+    Elements are computed by NumPy's promotion and then cast to the dtype of ``out``, as ``astype`` does.
+    """
 
     terms: tuple[Term, ...]
     out: MatrixRef

@@ -59,6 +59,8 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     out: Output = Output()
     csv_dtype: str | None = None
     """Element type to read CSV operands with; None: the widest their text needs."""
+    dtype: str | None = None
+    """convert: element type of the result; None: that of the operand."""
     tile: tuple[int, int] | None = None
     """Tile of the result; None: the planner's choice."""
     submitted_at: float = 0.0

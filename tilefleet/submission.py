@@ -55,6 +55,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     overwrite: bool = False
     tile: Shape | None = None
     csv_dtype: str | None = None
+    """Element type to read CSV operands with; None: the widest their text needs."""
+    dtype: str | None = None
+    """convert: element type of the result, cast as NumPy's ``astype`` does. A CSV is read as that type, unless ``csv_dtype``."""
     command: str = ""
 
     @property
@@ -125,7 +128,8 @@ def record_of(
         beta=scalar_text(request.beta, "beta"),
         random=request.random,
         out=output,
-        csv_dtype=request.csv_dtype,
+        csv_dtype=request.csv_dtype or request.dtype,
+        dtype=None if request.dtype is None else parse_dtype(request.dtype).name,
         tile=request.tile,
         submitted_by=submitted_by,
         command=request.command,
@@ -147,6 +151,8 @@ def result_type(record: OperationRecord) -> ResultType:
             if record.checked is None:
                 raise BadInput(f"operation {record.id} names no result to verify")
             return _typed(record, Operand(record.checked))
+        case "convert" if record.dtype is not None:
+            return ResultType(_typed(record, _needed(record, "a")).shape, parse_dtype(record.dtype, "convert"))
         case "scale" | "transpose" | "convert":
             shape, dtype = _typed(record, _needed(record, "a"))
             return ResultType(shape, _scaled(record.alpha, dtype))
@@ -176,6 +182,10 @@ def _check_request(request: Request) -> None:
         raise BadInput(f"the tile is {request.tile}; give two positive numbers, rows and columns, such as 1024×1024")
     if request.csv_dtype is not None:
         parse_dtype(request.csv_dtype, "the dtype for CSV")
+    if request.dtype is not None:
+        parse_dtype(request.dtype, "the result")
+        if kind != "convert":
+            raise BadInput(f"{kind} takes no element type; convert its result")
 
 
 def _needed(record: OperationRecord, name: str) -> Operand:

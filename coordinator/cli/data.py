@@ -12,7 +12,6 @@ from coordinator.cli.completing import formats
 from coordinator.cli.door import command
 from coordinator.cli.options import (
     PLACE,
-    CsvDtypeOption,
     NoWaitOption,
     OneMatrix,
     OverwriteOption,
@@ -47,6 +46,17 @@ AnyMatrix = Annotated[
     ),
 ]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="DTYPE", help="Element type.")]
+CastTo = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="Element type of OUT, cast as NumPy's astype does [default: that of A]. A CSV is read as this type.",
+    ),
+]
+ReadAs = Annotated[
+    str | None, typer.Option("--csv-dtype", metavar="DTYPE", help="Element type to read a CSV as, where that is not --dtype.")
+]
 Low = Annotated[str | None, typer.Option("--low", metavar="NUMBER", help="Least element [default: 0].")]
 High = Annotated[
     str | None,
@@ -102,6 +112,7 @@ def random(
         ("tilefleet convert a.csv a.npy", "text to NumPy's format"),
         ("tilefleet convert a.npy s3://bucket/a.zarr", "a file to tiles in an object store"),
         ("tilefleet convert a.zarr a.csv.gz", "tiles to compressed text"),
+        ("tilefleet convert a.npy small.npy --dtype float32", "the same numbers in another element type"),
     ),
 )
 def convert(
@@ -110,16 +121,19 @@ def convert(
     out: Place,
     overwrite: OverwriteOption = False,
     no_wait: NoWaitOption = False,
-    csv_dtype: CsvDtypeOption = None,
+    dtype: CastTo = None,
+    csv_dtype: ReadAs = None,
     progress: ProgressOption = Progress.SUMMARY,
     time: TimeOption = "all",
     quiet: QuietOption = False,
 ) -> None:
-    """A copy of a matrix in another format; the workers make it, in pieces."""
+    """A copy of a matrix in another format or element type; the workers make it, in pieces."""
     from tilefleet.submission import Request
 
     manner = Manner.of(no_wait, progress, time, None, quiet)
-    request = Request(kind="convert", a=a, out=out, overwrite=overwrite, csv_dtype=csv_dtype, command=session.command_line)
+    request = Request(
+        kind="convert", a=a, out=out, overwrite=overwrite, dtype=dtype, csv_dtype=csv_dtype, command=session.command_line
+    )  # fmt: skip
     carry_out(session, request, manner)
 
 

@@ -33,7 +33,12 @@ Kind = Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(FO
 Arguments = Annotated[list[str], typer.Argument(metavar="ARGUMENT...", help="As that command takes them: A B, A ALPHA, …")]
 Dtype = Annotated[
     str | None,
-    typer.Option("--csv-dtype", "--dtype", metavar="DTYPE", help="Element type of CSV inputs, or of a random matrix."),
+    typer.Option(
+        "--csv-dtype",
+        "--dtype",
+        metavar="DTYPE",
+        help="Element type of CSV inputs, of a random matrix, or of what convert makes.",
+    ),
 ]
 
 
@@ -70,6 +75,7 @@ def plan(
         kind="multiply" if kind == "matmul" else kind,  # type: ignore[arg-type]  # one of FORMS
         a=given.get("A"), b=given.get("B"), c=add_to, alpha=given.get("ALPHA", alpha), beta=beta, transpose_a=transpose_a,
         transpose_b=transpose_b, random=_random(given.get("SHAPE"), dtype or "int64"), out=given.get("OUT", out), csv_dtype=dtype,
+        dtype=dtype if kind == "convert" else None,
     )  # fmt: skip
     found = run(_explain(session, request))
     session.show(explaining.as_text(found), explaining.document(found))

@@ -219,7 +219,8 @@ def _parse_stage(
 ) -> ParseStage:
     scan = next(known.scans[url] for url, plain in _plain_urls(record, known).items() if plain == matrix.url)
     tiles = places.tiles(places.operand(name), matrix)
-    if record.kind == "convert" and record.out.format == "zarr":  # then the parsed tiles are the result
+    is_cast = record.dtype is not None and record.dtype != matrix.dtype
+    if record.kind == "convert" and record.out.format == "zarr" and not is_cast:  # then the parsed tiles are the result
         tiles = places.result(record, tiles.grid.shape, matrix.dtype or "", record.tile or tiles.grid.tile)
     out = _band_fitting(tiles, matrix, fleet)
     block, peak = cost.choose_block(out, lambda rect: ParseCsv(matrix, out, rect, 0, rect.rows, 0), fleet, whole_rows=True)
@@ -255,7 +256,7 @@ def _computing(
         return product_stages(record, out, after, places, fleet, settings.job_target_s)
     if record.kind == "random":
         return (_random_stage(record, out, fleet),)
-    if record.kind == "convert" and (after or record.out.format != "zarr"):
+    if record.kind == "convert" and _source(record).dtype == out.dtype and (after or record.out.format != "zarr"):
         return ()  # the tiles just parsed are the result, or the source is encoded as it lies
     terms = tuple(
         Term(operand, factor) for operand, factor in ((record.a, record.alpha), (record.b, record.beta)) if operand is not None

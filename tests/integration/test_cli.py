@@ -76,6 +76,23 @@ def test_a_product_to_a_file(shell: Shell) -> None:
     assert again.stderr.startswith("tilefleet: ")
 
 
+def test_conversion_to_another_element_type(shell: Shell) -> None:
+    numbers = A[:50, :20] * 3.7
+    np.savetxt(shell.directory / "floats.csv", numbers, delimiter=",")
+    shell.output("convert", "b.npy", "b.zarr", "--dtype", "float32")
+    shell.output("convert", "b.zarr", "b16.npy", "--dtype", "int16")
+    assert np.load(shell.directory / "b16.npy").dtype == "int16"
+    np.testing.assert_array_equal(np.load(shell.directory / "b16.npy"), B)
+    refused = shell.run("convert", "floats.csv", "i.npy", "--dtype", "int32")
+    assert (refused.returncode, refused.stdout) == (3, "") and "is not an integer" in refused.stderr
+    shell.output("convert", "floats.csv", "i.zarr", "--csv-dtype", "float64", "--dtype", "int32")
+    shell.output("convert", "floats.csv", "i.csv", "--csv-dtype", "float64", "--dtype", "int32")
+    np.testing.assert_array_equal(np.loadtxt(shell.directory / "i.csv", delimiter=","), numbers.astype("int32"))
+    assert "correct" in shell.output("verify", "last")
+    shell.output("convert", "i.zarr", "i.npy")
+    np.testing.assert_array_equal(np.load(shell.directory / "i.npy"), numbers.astype("int32"))
+
+
 def test_a_result_that_the_fleet_keeps(shell: Shell) -> None:
     document = json.loads(shell.output("add", "b.npy", "b.npy", "--json"))
     assert document["state"] == "done"

@@ -126,6 +126,8 @@ def test_transpose_is_a_copy_of_the_transposed_operand() -> None:
         ("multiply", "ab", {"beta": 2}, "beta was given without a matrix c"),
         ("multiply", "ab", {"tile": (0, 4)}, "two positive numbers"),
         ("multiply", "ab", {"csv_dtype": "float16"}, "float16"),
+        ("convert", "a", {"dtype": "float16"}, "float16"),
+        ("transpose", "a", {"dtype": "int8"}, "transpose takes no element type; convert its result"),
         ("random", "", {}, "random needs a shape"),
     ],
 )

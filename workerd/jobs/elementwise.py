@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import numpy as np
 
-from tilefleet.dtypes import parse_scalar
+from tilefleet.dtypes import parse_dtype, parse_scalar
 from tilefleet.matrix import Rect
 from tilefleet.messages import Elementwise
 from workerd.context import Context, Outcome
@@ -25,4 +26,4 @@ async def block(work: Elementwise, context: Context, rect: Rect) -> np.ndarray:
     factors = [None if term.factor is None else parse_scalar(term.factor) for term in work.terms]
     terms = list(zip(factors, arrays, strict=True))
     context.clock.count("flops", rect.size * (len(terms) - 1 + sum(factor is not None for factor in factors)))
-    return await context.compute(lambda: elementwise.combine(terms, work.is_subtraction).astype(work.out.dtype, copy=False))
+    return await context.compute(partial(elementwise.combine, terms, work.is_subtraction, parse_dtype(str(work.out.dtype))))

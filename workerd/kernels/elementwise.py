@@ -18,13 +18,13 @@ from workerd.kernels.pieces import pieces
 Index = Any
 
 
-def combine(terms: Sequence[tuple[Scalar | None, np.ndarray]], is_subtraction: bool) -> np.ndarray:
-    """``f0 * X0``, or ``f0 * X0 + f1 * X1``, or with - for +; all X of one shape.
+def combine(terms: Sequence[tuple[Scalar | None, np.ndarray]], is_subtraction: bool, dtype: np.dtype | None = None) -> np.ndarray:
+    """``f0 * X0``, or ``f0 * X0 + f1 * X1``, or with - for +; all X of one shape; cast to ``dtype`` as ``astype`` does.
 
-    One term without a factor is given back as it is, not copied; any other result is a new C-ordered array.
+    One term that needs neither factor nor cast is given back as it is, not copied; any other result is a new C-ordered array.
     """
     (factor, x), *rest = terms
-    if not rest and factor is None:
+    if not rest and factor is None and (dtype is None or dtype == x.dtype):
         return x
 
     def compute(part: Index) -> np.ndarray:
@@ -34,7 +34,7 @@ def combine(terms: Sequence[tuple[Scalar | None, np.ndarray]], is_subtraction: b
             value = np.subtract(value, scaled) if is_subtraction else np.add(value, scaled)
         return value
 
-    return _piecewise(compute, x.shape, None)
+    return _piecewise(compute, x.shape, None, dtype)
 
 
 def epilogue(product: np.ndarray, alpha: Scalar | None, beta: Scalar | None, c: np.ndarray | None) -> np.ndarray:
@@ -52,13 +52,17 @@ def epilogue(product: np.ndarray, alpha: Scalar | None, beta: Scalar | None, c: 
     return _piecewise(compute, product.shape, product)
 
 
-def _piecewise(compute: Callable[[Index], np.ndarray], shape: tuple[int, ...], reusable: np.ndarray | None) -> np.ndarray:
+def _piecewise(
+    compute: Callable[[Index], np.ndarray], shape: tuple[int, ...], reusable: np.ndarray | None, dtype: np.dtype | None = None
+) -> np.ndarray:
     with np.errstate(all="ignore"):
-        dtype = compute(np.s_[:0]).dtype
+        computed = compute(np.s_[:0]).dtype
+        dtype = dtype or computed
+        is_real_part = computed.kind == "c" and dtype.kind not in "bc"  # what a cast keeps, with a warning
         is_reused = reusable is not None and reusable.dtype == dtype and reusable.flags.writeable
         out = reusable if reusable is not None and is_reused else np.empty(shape, dtype)
         for part in pieces(out):
-            out[part] = compute(part)
+            out[part] = compute(part).real if is_real_part else compute(part)
     return out
 
 

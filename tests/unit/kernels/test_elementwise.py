@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -50,6 +51,23 @@ def test_one_term_is_not_copied_and_a_product_is_used_up() -> None:
     assert elementwise.epilogue(x, None, None, None) is x
     assert elementwise.epilogue(x, 2, 3, c) is x
     assert (x == 5).all() and (c == 1).all()
+
+
+@pytest.mark.parametrize(("dtype", "target"), list(itertools.product(DTYPES, DTYPES)), ids=str)
+def test_casts_are_those_of_astype(dtype: np.dtype, target: np.dtype) -> None:
+    x = np.array([[0, 1, 2, 100], [3, 7, 50, 4]]).astype(dtype).T
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+        expected, halved = x.astype(target), (x * 0.5).astype(target)
+    assert same(elementwise.combine([(None, x)], is_subtraction=False, dtype=target), expected)
+    assert same(elementwise.combine([(0.5, x)], is_subtraction=False, dtype=target), halved)
+
+
+def test_what_a_type_cannot_hold_is_cast_without_a_warning() -> None:
+    x = np.array([[1e300, np.nan, -1.0], [2.5, 3.5 + 9j, 0.5j]])
+    assert elementwise.combine([(None, x)], is_subtraction=False, dtype=np.dtype("float32"))[0, 0] == np.inf
+    assert elementwise.combine([(None, x)], is_subtraction=False, dtype=np.dtype("int64"))[1].tolist() == [2, 3, 0]
+    assert elementwise.combine([(None, x)], is_subtraction=False, dtype=np.dtype("bool"))[1].tolist() == [True, True, True]
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (1, 100_000), (100_000, 1)])

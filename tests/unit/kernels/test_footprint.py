@@ -112,6 +112,9 @@ def test_elementwise_and_random() -> None:
         return elementwise.combine([(2, x), (0.5, y)], is_subtraction=False)
 
     assert measured(add) <= peak_bytes(work)
+    cast = Elementwise((Term(Operand(ref(shape, "float64"))),), ref(shape, "complex128"), rect)
+    widened = partial(elementwise.combine, is_subtraction=False, dtype=np.dtype("complex128"))
+    assert measured(lambda: widened([(None, np.ones(shape))])) <= peak_bytes(cast)
     for dtype in ("bool", "int64", "float32", "complex128"):
         random = Random(ref(shape, dtype), rect, "0", "2", 1)
         assert measured(partial(random_block, rect, shape, np.dtype(dtype), "0", "2", 1)) <= peak_bytes(random)

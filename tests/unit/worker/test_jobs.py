@@ -121,6 +121,9 @@ async def test_elementwise_copies_into_another_type(bench: Bench, sample: Sample
     out = bench.ref("out", (10, 12), "float64")
     await bench.run(Elementwise((Term(await bench.put("x", x)),), out, Rect(0, 10, 0, 12)))
     agree(await bench.get(out), x.astype(np.float64))
+    narrow = bench.ref("narrow", (10, 12), "int16")
+    await bench.run(Elementwise((Term(Operand(out), "0.5"),), narrow, Rect(0, 10, 0, 12)), 1)
+    agree(await bench.get(narrow), (0.5 * x).astype(np.int16))
 
 
 async def test_random_does_not_depend_on_the_blocks(bench: Bench) -> None:
