@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.deployment import QUICK, Place, place, until
 
-N = 2304  # complex: four times the arithmetic of real numbers; some seconds on two cores
+N = 2048  # complex: four times the arithmetic of real numbers; some seconds on two cores
 CONFIG = f'{QUICK}[local]\nworkers = 2\nmemory = "400 MiB"\n'
 
 
