@@ -73,6 +73,20 @@ class OperationRun:
         return self.workerless_since is not None and now - self.workerless_since > timeout_s
 
     @property
+    def is_to_plan(self) -> bool:
+        """Whether its next part is to be planned."""
+        return not self.is_ended and self.plan is None and self.plan_asked is None
+
+    def next_due(self) -> float:
+        """When the next job that is to be tried again may go out; infinite when there is none."""
+        return float("inf") if self.is_ended else min((run.next_due() for run in self.runs.values()), default=float("inf"))
+
+    def say(self, note: str) -> None:
+        """Tell people what it is waiting for."""
+        if self.note != note:
+            self.note, self.is_dirty = note, True
+
+    @property
     def has_second_attempts(self) -> bool:
         """Whether attempts may be out that ``n_out`` does not count: overtaken ones, and those an earlier leader sent."""
         return self.is_resumed or any(run.has_second_attempts for run in self.runs.values())

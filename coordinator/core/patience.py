@@ -15,6 +15,9 @@ from coordinator.core.stragglers import is_straggling
 from coordinator.core.workers import Workers
 from tilefleet.errors import ErrorInfo, OperationFailed, Unreachable
 
+FIRST_RETRY_S = 0.1
+LONGEST_RETRY_S = 10.0
+
 Out = tuple[OperationRun, StageRun, int, Attempt]
 """An attempt that is out: of which operation and stage, at which job."""
 
@@ -36,6 +39,11 @@ def straggling(out: Iterable[Out], now: float) -> Iterator[tuple[StageRun, int]]
         is_candidate = attempt.holder is not None and not attempt.is_doubled and not run.is_ended
         if is_candidate and is_straggling(now - attempt.held_since, stage.median_s(), is_tail=stage.is_all_sent):
             yield stage, index
+
+
+def retry_delay_s(attempt: int) -> float:
+    """How long a job that failed waits for its next attempt: what it failed for may take a moment to pass."""
+    return min(FIRST_RETRY_S * 4.0 ** min(attempt, 10), LONGEST_RETRY_S)
 
 
 def is_let_go(run: OperationRun, workers: Workers, settings: SchedulerSettings, now: float) -> bool:

@@ -41,7 +41,6 @@ from tilefleet.records import Control, State
 
 STATUS_EVERY_S = 0.25  # people read it; a large operation finishes thousands of jobs a second
 HOUSEKEEPING_S = 1.0
-GATHER_S = 0.2  # after a worker appears, wait that long for its fellows before planning for them
 REMEMBERED_ENDED = 200  # ended operations whose late jobs workers are told to drop
 
 
@@ -57,14 +56,15 @@ class Scheduler:
         self._wall_offset = wall_offset
         self._shares = FairShares()
         self._housekept = float("-inf")
+        self._handled = float("-inf")
         self._ended: dict[str, None] = {}
         self._commands: list[Command] = []
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take note of what happened and say what is to be done."""
-        self._commands = []
+        self._commands, self._handled = [], now
         self._take_note(event, now)
-        if now - self._housekept >= HOUSEKEEPING_S:
+        if now >= self._housekept + HOUSEKEEPING_S:
             self._keep_house(now)
         self._plan_waiting(now)
         self._fill_window(now)
@@ -103,11 +103,10 @@ class Scheduler:
         for run in self.operations.values():
             if run.is_dirty:
                 deadline = min(deadline, run.written + STATUS_EVERY_S)
-            if not run.is_ended:
-                for stage in run.runs.values():
-                    deadline = min(deadline, stage.next_due())
-                if run.plan is None and run.plan_asked is None and len(self.workers):
-                    deadline = min(deadline, self.workers.newest + GATHER_S)
+            if (due := run.next_due()) > self._handled:  # what was due before waits for room in the window, not for the clock
+                deadline = min(deadline, due)
+            if run.is_to_plan and len(self.workers):
+                deadline = min(deadline, self.workers.gathered_at)
         return max(deadline, now)
 
     def control(self, now: float, leader: str, version: str) -> Control:
@@ -124,10 +123,10 @@ class Scheduler:
             return
         run = self.operations[record.id] = OperationRun(record, now, self._shares.virtual_time)
         run.workerless_since = None if len(self.workers) else now
+        for saved in event.plans.values():
+            run.note_outputs(saved)
         if event.status is not None and event.status.is_ended:
             run.state, run.is_dirty = event.status.state, False
-            for saved in event.plans.values():
-                run.note_outputs(saved)
             self._clean(run)
             return
         if event.is_cancelled:
@@ -183,11 +182,9 @@ class Scheduler:
 
     def _plan_waiting(self, now: float) -> None:
         for run in list(self.operations.values()):
-            if run.is_ended or run.plan is not None or run.plan_asked is not None:
-                continue
-            if not len(self.workers):
-                self._note(run, "waiting for a worker")
-            elif now - self.workers.newest >= GATHER_S:
+            if not run.is_ended:
+                run.say("" if len(self.workers) else "waiting for a worker")
+            if run.is_to_plan and len(self.workers) and now >= self.workers.gathered_at:
                 self._plan(run, now)
 
     def _plan(self, run: OperationRun, now: float) -> None:
@@ -211,12 +208,7 @@ class Scheduler:
         if run is None or run.is_ended or run.plan_asked != saved.part:
             return
         run.begin(saved, now)
-        run.note = ""
         self._advance(run, now)
-
-    def _note(self, run: OperationRun, note: str) -> None:
-        if run.note != note:
-            run.note, run.is_dirty = note, True
 
     def _heard(self, event: Heard, now: float) -> None:
         message = event.message
@@ -278,10 +270,10 @@ class Scheduler:
             stage.out.pop(message.index, None)
             self._end(run, "failed", message.error, now)
         elif attempt is not None and attempt.number == message.attempt:
-            self._try_again(run, stage, message.index, message.error.sentence, now)
+            self._try_again(run, stage, message.index, message.error.sentence, now, patience.retry_delay_s(message.attempt))
 
-    def _try_again(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float) -> None:
-        tries = stage.retry(index, now)
+    def _try_again(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float, delay_s: float = 0.0) -> None:
+        tries = stage.retry(index, now + delay_s)
         run.totals = msgspec.structs.replace(run.totals, attempts=run.totals.attempts + 1)
         if tries >= self.settings.max_attempts:
             error = patience.given_up_error(run, stage, index, f"after {tries} attempts: {why}")
@@ -321,6 +313,8 @@ class Scheduler:
         run, stage = self._find(job.operation, job.stage)
         if run is None or stage is None or run.is_ended or not 0 <= job.index < stage.n_jobs or stage.is_done(job.index):
             return
+        if job.epoch != self.epoch or job.attempt < stage.newest_attempt(job.index):
+            return  # overtaken: a newer one is under way, and has deliveries of its own
         stage.out.pop(job.index, None)
         why = "by the queue: every worker that took it died or let its lease end"
         self._end(run, "failed", patience.given_up_error(run, stage, job.index, why), now)
@@ -369,7 +363,8 @@ class Scheduler:
             self._clean(run)
 
     def _fill_window(self, now: float) -> None:
-        n_out = sum(run.n_out for run in self.operations.values())
+        """What is out of ended operations takes no room: workers drop it on receipt."""
+        n_out = sum(run.n_out for run in self.operations.values() if not run.is_ended)
         room = self.settings.jobs_per_worker * max(1, len(self.workers)) - n_out
         turns = self._shares.turns(self.operations.values(), room, now)
         jobs = tuple(self._take(run, stage, now) for run, stage in turns)
@@ -385,7 +380,7 @@ class Scheduler:
 
     def _write_statuses(self, now: float) -> None:
         for run in self.operations.values():
-            if run.is_dirty and now - run.written >= STATUS_EVERY_S:
+            if run.is_dirty and now >= run.written + STATUS_EVERY_S:
                 self._write_status(run, now)
 
     def _write_status(self, run: OperationRun, now: float) -> None:

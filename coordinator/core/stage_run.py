@@ -117,6 +117,10 @@ class StageRun:
         if self.out.pop(index, None) is not None:
             heapq.heappush(self._again, (due, index))
 
+    def newest_attempt(self, index: int) -> int:
+        """Number of the attempt at a job that is out, or to be sent next."""
+        return self._tries.get(index, 0)
+
     def next_due(self) -> float:
         """When the next job that is to be tried again may go out."""
         return self._again[0][0] if self._again else float("inf")

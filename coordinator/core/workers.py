@@ -13,6 +13,9 @@ from tilefleet.records import WorkerView
 Held = tuple[str, str, int, int]
 """(operation, stage, index, attempt)."""
 
+GATHER_S = 0.2  # after a worker appears, wait that long for its fellows before planning for them
+GATHER_AT_MOST_S = 3.0  # but no longer after the first: of a thousand nodes one starts at any moment
+
 
 class Worker(msgspec.Struct):
     """One incarnation of a worker."""
@@ -29,8 +32,8 @@ class Workers:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Worker] = {}
-        self.newest = float("-inf")
-        """When a worker was last added."""
+        self._oldest = self._newest = float("-inf")
+        """When a worker was first added where none was, and when one was last."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -38,14 +41,21 @@ class Workers:
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._by_name.values())
 
+    @property
+    def gathered_at(self) -> float:
+        """When those that are starting together may be taken to be all there."""
+        return min(self._newest + GATHER_S, self._oldest + GATHER_AT_MOST_S)
+
     def hello(self, message: WorkerHello, now: float) -> Worker | None:
         """Take a worker up; the earlier incarnation that it replaces, if there was one."""
         known = self._by_name.get(message.worker)
         if known is not None and known.hello.incarnation == message.incarnation:
             known.hello, known.heard = message, now
             return None
+        if not self._by_name:
+            self._oldest = now
         self._by_name[message.worker] = Worker(message, now)
-        self.newest = now
+        self._newest = now
         return known
 
     def heard(self, name: str, incarnation: str, now: float) -> Worker | None:

@@ -71,6 +71,7 @@ class Habits:
     send_fails: float = 0.01
     coordinator_crash_every_s: float = 0.0
     queue_lost_every_s: float = 0.0
+    drain_every_s: float = 0.0
     restart_s: float = 3.0
 
 
@@ -136,6 +137,7 @@ class World:
         for every_s, action in (
             (habits.coordinator_crash_every_s, self.crash_coordinator),
             (habits.queue_lost_every_s, self.lose_queue),
+            (habits.drain_every_s, self.replace_worker),
         ):
             if every_s:
                 self._repeat(every_s, action)
@@ -160,7 +162,7 @@ class World:
 
     def _repeat(self, every_s: float, action: Callable[[], None]) -> None:
         def again() -> None:
-            if self.habits.coordinator_crash_every_s or self.habits.queue_lost_every_s:
+            if self.habits is not CALM:
                 action()
                 self.at(every_s * self.random.uniform(0.5, 1.5), again)
 
@@ -181,7 +183,7 @@ class World:
         commands = scheduler.handle(event, self.now)
         if self.is_checking:
             scheduler.validate()
-            n_out = sum(run.n_out for run in scheduler.operations.values())
+            n_out = sum(run.n_out for run in scheduler.operations.values() if not run.is_ended)
             window = self.settings.jobs_per_worker * max(1, len(scheduler.workers), len(self.workers))
             assert n_out <= window, f"{n_out} attempts are out, the window is {window}"
         for command in commands:
@@ -244,6 +246,7 @@ class World:
     def _tick(self) -> None:
         if self.now >= self.scheduler.next_deadline(self.now):
             self.tell(Ticked())
+            assert self.scheduler.next_deadline(self.now) > self.now, "the scheduler asks for one tick after another"
         self.at(max(0.05, self.scheduler.next_deadline(self.now) - self.now), self._tick)
 
     def submit(self, record: OperationRecord) -> None:
@@ -380,6 +383,13 @@ class World:
             for message in self.queue:
                 if message.job.key in worker.held:
                     message.visible = min(message.visible, self.now + self.settings.lease_s)
+            self.at(self.habits.restart_s, lambda: self._start_worker(worker.name))
+
+    def replace_worker(self) -> None:
+        """A node is taken away with notice, and another of that name comes."""
+        worker = self.random.choice(self.workers)
+        if worker.is_alive:
+            self.drain(worker)
             self.at(self.habits.restart_s, lambda: self._start_worker(worker.name))
 
     def drain(self, worker: SimWorker) -> None:
