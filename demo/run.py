@@ -85,7 +85,7 @@ def show_times() -> None:
 
 def read(arguments: str) -> str:
     """What a command prints."""
-    command = [TILEFLEET, *shlex.split(arguments)]
+    command = [str(TILEFLEET), *shlex.split(arguments)]
     return subprocess.run(command, cwd=HERE, env=environment(), check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 

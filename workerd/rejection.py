@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import msgspec
 import structlog
 
+from tilefleet import queues as port
 from tilefleet.errors import TilefleetError
-from tilefleet.queues import Received
-from tilefleet.sqs import SqsQueues
 
 log = structlog.get_logger()
 
 
-async def reject(queues: SqsQueues, message: Received, reason: str) -> None:
+async def reject(queues: port.Queues, message: port.Received, reason: str) -> None:
     """Move a job message away. If that fails, it comes back and is rejected again."""
     log.warning("message_rejected", queue=queues.jobs.name, reason=reason, body=message.body[:200])
     try:
-        await queues.dead(queues.jobs).send([msgspec.json.encode({"reason": reason, "body": message.body}).decode()])
-        await queues.jobs.delete([message.handle])
+        await port.reject(queues, queues.jobs, message, reason)
     except TilefleetError as error:
         log.warning("rejection_failed", error=str(error))
