@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterable
 from contextlib import contextmanager
 from datetime import timedelta
@@ -146,9 +147,11 @@ class Store:
                     await self._delete_singly(full[start : start + DELETE_AT_ONCE])
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Remove everything below a prefix; how many objects that were."""
+        """Remove everything below a prefix; how many objects that were. A directory goes with its empty folders."""
         keys = [entry.key async for entry in self.entries(prefix)]
         await self.delete(keys)
+        if prefix and self.url.startswith("file:"):
+            await asyncio.to_thread(shutil.rmtree, path_of(self.url_of(prefix)), ignore_errors=True)
         return len(keys)
 
     async def _delete_singly(self, full_keys: list[str]) -> None:
