@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from coordinator.cli.help import EVERYWHERE, as_text, describe, ordered
 from coordinator.cli.session import Session
+from tilefleet.version import __version__
 
 Examples = Sequence[tuple[str, str]]
 """(command line, what it does)"""
@@ -25,11 +26,25 @@ ConfigOption = Annotated[str | None, typer.Option("--config", help=EVERYWHERE["-
 JsonOption = Annotated[bool, typer.Option("--json", help=EVERYWHERE["--json"])]
 DebugOption = Annotated[bool, typer.Option("--debug", help=EVERYWHERE["--debug"])]
 
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"tilefleet {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", help='Print the version; "tilefleet version" has more.', callback=_version, is_eager=True)
+]
 _COMMON = {"config": ConfigOption, "json": JsonOption, "debug": DebugOption}
 
 
 class Command(TyperCommand):
     """A command whose help is ours."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The usage line above a mistake in the command line: the same as in the help."""
+        return describe(self, ctx.command_path).usage.removeprefix(ctx.command_path).split()
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(as_text(describe(self, ctx.command_path)))
@@ -65,9 +80,13 @@ def door(
     config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
+    version: VersionOption = False,
 ) -> None:
     """Dense matrix computation on a fleet of machines, or on this one."""
-    del debug  # read from the command line itself, so that it also works for mistakes in the command line (main.py)
+    del (
+        version,
+        debug,
+    )  # the latter is read from the command line itself, so that it also works for mistakes in the command line (main.py)
     ctx.obj = Session(config_path=config, is_json=json)
 
 

@@ -108,7 +108,7 @@ def as_markdown(found: CommandHelp) -> str:
 
 
 def _option(option: Any) -> Entry:
-    name = ", ".join(sorted([*option.opts, *option.secondary_opts], key=len))
+    name = ", ".join(sorted([*option.opts, *option.secondary_opts], key=lambda name: name.startswith("--")))
     if not option.is_flag:
         name += f" {option.metavar or 'TEXT'}"
     default = getattr(option.default, "value", option.default)
@@ -122,7 +122,7 @@ def _metavar(argument: Any) -> str:
 
 
 def _is_common(option: Any) -> bool:
-    return bool(set(option.opts) & {*EVERYWHERE, "--help", "--install-completion", "--show-completion"})
+    return bool(set(option.opts) & {*EVERYWHERE, "--help", "--version", "--install-completion", "--show-completion"})
 
 
 def ordered(group: Any) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import typer
 
+import tilefleet
 from coordinator.cli import reference
 from coordinator.cli.door import app
 from coordinator.cli.help import EXIT_CODES
@@ -64,6 +65,16 @@ def test_the_front_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str])
     text = capsys.readouterr().out
     assert "   3  bad input" in text
     assert " 130  interrupted" in text
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"tilefleet {tilefleet.__version__}\n"
+
+
+def test_the_usage_beside_a_mistake_is_that_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["multiply", "a.npy"]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == "Usage: tilefleet multiply A B [OPTIONS]"
 
 
 def test_exit_codes_are_those_of_the_errors() -> None:
