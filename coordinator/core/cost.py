@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from tilefleet.footprint import peak_bytes
 
 from tilefleet.errors import DoesNotFit
+from tilefleet.footprint import peak_bytes
 from tilefleet.matrix import Grid, MatrixRef, Rect, ceil_div, default_tile
 from tilefleet.messages import Gemm, Work
 from tilefleet.quantities import format_bytes
@@ -24,6 +24,27 @@ JOB_OVERHEAD_S = 0.02  # receive, commit the last tile, report: 10–20 ms measu
 SLOTS = 2  # jobs a worker holds: one computing, one fetching; so one job may use half of the memory
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
+
+
+class NeedsMemory(Exception):
+    """The workers have too little memory for a stage; ``memory_bytes`` of data in each would do for it."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        super().__init__(memory_bytes)
+        self.memory_bytes = ceil_div(10 * memory_bytes, _shown_to(memory_bytes)) * _shown_to(memory_bytes) // 10
+
+
+def _shown_to(n_bytes: int) -> int:
+    """The unit whose tenths people are told: what they then write into the configuration must be enough."""
+    return next((unit for unit in (2**40, 2**30) if n_bytes >= unit), 2**20)
+
+
+def does_not_fit(memory_bytes: int, fleet: FleetFacts) -> DoesNotFit:
+    """The sentence for people."""
+    return DoesNotFit(
+        f"the operation needs {format_bytes(memory_bytes)} of data memory in each worker, and the smallest has "
+        f"{format_bytes(fleet.memory_bytes)}; raise worker.memory (local.memory for the embedded deployment) by the difference"
+    )
 
 
 class FleetFacts(msgspec.Struct, frozen=True):
@@ -80,15 +101,11 @@ def gemm_flops(m: int, n: int, k: int) -> int:
 
 
 def choose_gemm(shape: GemmShape, fleet: FleetFacts, job_target_s: float) -> GemmChoice:
-    """The cheapest cut that fits in memory. Raises DoesNotFit, with the memory that would do, when none does."""
+    """The cheapest cut that fits in memory. Raises NeedsMemory when none does."""
     choices = list(_gemm_choices(shape, fleet))
     fitting = [choice for choice in choices if choice.peak_bytes <= fleet.job_bytes]
     if not fitting:
-        least = min(choice.peak_bytes for choice in choices) * SLOTS
-        raise DoesNotFit(
-            f"the product needs at least {format_bytes(least)} of data memory in each worker, and the smallest has "
-            f"{format_bytes(fleet.memory_bytes)}; raise worker.memory (local.memory when embedded) by the difference"
-        )
+        raise NeedsMemory(min(choice.peak_bytes for choice in choices) * SLOTS)
     timely = [choice for choice in fitting if choice.job_s <= job_target_s] or [min(fitting, key=lambda c: c.job_s)]
     best = min(choice.makespan_s for choice in timely)
     return min((choice for choice in timely if choice.makespan_s <= best * 1.03), key=lambda c: (c.bytes_moved, c.makespan_s))
@@ -185,27 +202,21 @@ def _peak(shape: GemmShape, tile: tuple[int, int], block: tuple[int, int], panel
     return peak_bytes(msgspec.structs.replace(shape.template, out=out, rect=rect, k0=0, k1=shape.k, panel_k=panel_k))
 
 
-def choose_block(
-    out: MatrixRef, work_of: Callable[[Rect], Work], fleet: FleetFacts, *, whole_rows: bool = False
-) -> tuple[tuple[int, int], int]:
+def choose_block(out: MatrixRef, work_of: Callable[[Rect], Work], fleet: FleetFacts) -> tuple[tuple[int, int], int]:
     """A block for work that reads each element once, and its peak memory: a few tiles, enough jobs for every worker.
 
-    With ``whole_rows`` a block spans all columns. Raises DoesNotFit, with the memory that would do.
+    Raises NeedsMemory when not even one tile fits.
     """
-    grid = out.grid
-    across = max(1, grid.n_cols) if whole_rows else 1
-    block = (grid.tile[0], across * grid.tile[1])
-    while not whole_rows and across < grid.n_cols and grid.n_tiles // (across + 1) >= 4 * fleet.n_workers:
+    grid, across = out.grid, 1
+    block = grid.tile
+    while across < grid.n_cols and grid.n_tiles // (across + 1) >= 4 * fleet.n_workers:
         wider = (grid.tile[0], (across + 1) * grid.tile[1])
         if _block_peak(grid, wider, work_of) > min(fleet.job_bytes, 128 * 2**20):
             break
         block, across = wider, across + 1
     peak = _block_peak(grid, block, work_of)
     if peak > fleet.job_bytes:
-        raise DoesNotFit(
-            f"one block of {block[0]}×{block[1]} elements needs {format_bytes(SLOTS * peak)} of data memory in each worker, and "
-            f"the smallest has {format_bytes(fleet.memory_bytes)}; raise worker.memory (local.memory for the embedded deployment)"
-        )
+        raise NeedsMemory(peak * SLOTS)
     return block, peak
 
 

@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from tilefleet.footprint import peak_bytes
 
 from coordinator.core import cost
 from coordinator.core.cost import FleetFacts
 from coordinator.core.stages import ExportStage, PublishStage, Stage
 from tilefleet import layout
+from tilefleet.footprint import peak_bytes
 from tilefleet.formats.npy import header_bytes
 from tilefleet.matrix import MatrixRef, Rect, ceil_div, default_tile
 from tilefleet.messages import Export, Publish

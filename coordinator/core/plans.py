@@ -29,8 +29,8 @@ from coordinator.core.stages import (
 from tilefleet import submission
 from tilefleet.errors import BadInput
 from tilefleet.footprint import peak_bytes
-from tilefleet.formats.csv_index import CsvIndex, combine
-from tilefleet.matrix import Grid, MatrixRef, Operand, Rect, ceil_div, default_tile
+from tilefleet.formats.csv_index import Band, CsvIndex, combine
+from tilefleet.matrix import MatrixRef, Operand, Rect, ceil_div, default_tile
 from tilefleet.messages import CsvFacts, ParseCsv, Random, Term
 from tilefleet.records import OperationRecord
 
@@ -94,12 +94,36 @@ def plan(part: Part, record: OperationRecord, known: Known, fleet: FleetFacts, s
 
     Raises BadInput (shapes or types that do not go together, now that they are known) and DoesNotFit.
     """
+    ample = fleet
+    while True:
+        try:
+            made = _fitted(_plan(part, record, known, ample, settings), ample)
+        except cost.NeedsMemory as need:  # for one stage: look on for what is enough for all
+            ample = msgspec.structs.replace(fleet, memory_bytes=max(need.memory_bytes, ample.memory_bytes + 1))
+            continue
+        if ample is fleet:
+            return made
+        raise cost.does_not_fit(ample.memory_bytes, fleet)
+
+
+def _plan(part: Part, record: OperationRecord, known: Known, fleet: FleetFacts, settings: Settings) -> Plan:
     places = Places(settings.store_url, record.id)
     if part == "gunzip":
         return _gunzip_plan(record, places)
     if part == "scan":
         return _scan_plan(record, known, places, fleet)
     return _main_plan(record, known, places, fleet, settings)
+
+
+def _fitted(made: Plan, fleet: FleetFacts) -> Plan:
+    """The plan with every stage's memory filled in. A job that is alone in its stage may take all of it."""
+    stages = []
+    for stage in made.stages:
+        peak = stage.peak_bytes or (peak_bytes(stage.work(0)) if stage.n_jobs else 0)
+        if peak > (fleet.memory_bytes if stage.n_jobs == 1 else fleet.job_bytes):
+            raise cost.NeedsMemory(peak if stage.n_jobs == 1 else peak * cost.SLOTS)
+        stages.append(msgspec.structs.replace(stage, peak_bytes=peak))
+    return msgspec.structs.replace(made, stages=tuple(stages))
 
 
 def _gunzip_plan(record: OperationRecord, places: Places) -> Plan:
@@ -219,14 +243,11 @@ def _parse_stage(
 ) -> ParseStage:
     scan = next(known.scans[url] for url, plain in _plain_urls(record, known).items() if plain == matrix.url)
     tiles = places.tiles(places.operand(name), matrix)
-    is_cast = record.dtype is not None and record.dtype != matrix.dtype
-    if record.kind == "convert" and record.out.format == "zarr" and not is_cast:  # then the parsed tiles are the result
+    if _is_plain_copy(record, matrix.dtype) and record.out.format == "zarr":  # then the parsed tiles are the result
         tiles = places.result(record, tiles.grid.shape, matrix.dtype or "", record.tile or tiles.grid.tile)
-    out = _band_fitting(tiles, matrix, fleet)
-    block, peak = cost.choose_block(out, lambda rect: ParseCsv(matrix, out, rect, 0, rect.rows, 0), fleet, whole_rows=True)
     index = CsvIndex([scan], [(0, matrix.size_bytes)], PIECE_BYTES)
-    rects = [Grid(out.grid.shape, block).rect(i, 0) for i in range(Grid(out.grid.shape, block).n_rows)]
-    found = [index.band(rect.row0, rect.row1) for rect in rects]
+    out, found, peak = _bands(index, tiles, matrix, fleet)
+    block = (out.grid.tile[0], out.grid.n_cols * out.grid.tile[1])
     return ParseStage(
         name=f"parse_{name}", phase="ingest", out=out, block=block, source=matrix, peak_bytes=peak,
         byte0=tuple(band.byte0 for band in found), byte1=tuple(band.byte1 for band in found),
@@ -234,19 +255,27 @@ def _parse_stage(
     )  # fmt: skip
 
 
+def _is_plain_copy(record: OperationRecord, dtype: str | None) -> bool:
+    """Whether the result has the elements of matrix a (of that dtype) as they lie."""
+    is_transposed = record.a is not None and record.a.is_transposed
+    return record.kind == "convert" and not is_transposed and record.dtype in (None, dtype)
+
+
 def _plain_urls(record: OperationRecord, known: Known) -> dict[str, str]:
     return {m.url: known.sources.get(m.url, m).url for m in operands(record).values() if m.format == "csv"}
 
 
-def _band_fitting(out: MatrixRef, source: MatrixRef, fleet: FleetFacts) -> MatrixRef:
-    """Tiles low enough that a band of whole rows fits in one job: a CSV is parsed by rows."""
-    rows, cols = out.grid.tile
-    while rows > 1:
-        rect = Rect(0, min(rows, out.grid.shape[0]), 0, out.grid.shape[1])
-        if peak_bytes(ParseCsv(source, out, rect, 0, rect.rows, 0)) <= fleet.job_bytes:
-            break
-        rows = max(1, rows // 2)
-    return msgspec.structs.replace(out, tile=(rows, cols))
+def _bands(index: CsvIndex, out: MatrixRef, source: MatrixRef, fleet: FleetFacts) -> tuple[MatrixRef, list[Band], int]:
+    """Tiles low enough that a band of whole rows fits in one job (a CSV is parsed by rows), where the bands lie, their peak."""
+    (m, n), (rows, cols) = out.grid.shape, out.grid.tile
+    while True:
+        out = msgspec.structs.replace(out, tile=(rows, cols))
+        bands = [index.band(row0, min(m, row0 + rows)) for row0 in range(0, m, rows)]
+        longest = max(band.byte1 - band.byte0 for band in bands)
+        peak = peak_bytes(ParseCsv(source, out, Rect(0, min(rows, m), 0, n), 0, longest, 0))
+        if peak <= fleet.job_bytes or rows == 1:
+            return out, bands, peak
+        rows = ceil_div(rows, 2)
 
 
 def _computing(
@@ -256,7 +285,7 @@ def _computing(
         return product_stages(record, out, after, places, fleet, settings.job_target_s)
     if record.kind == "random":
         return (_random_stage(record, out, fleet),)
-    if record.kind == "convert" and _source(record).dtype == out.dtype and (after or record.out.format != "zarr"):
+    if _is_plain_copy(record, _source(record).dtype) and (after or record.out.format != "zarr"):
         return ()  # the tiles just parsed are the result, or the source is encoded as it lies
     terms = tuple(
         Term(operand, factor) for operand, factor in ((record.a, record.alpha), (record.b, record.beta)) if operand is not None

@@ -1,0 +1,141 @@
+"""How products are cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.core import cost
+from coordinator.core.cost import FleetFacts, GemmShape, choose_gemm, lower_bound_bytes
+from coordinator.core.plans import Settings
+from coordinator.core.stages import CheckStage, GemmStage, ProjectStage, ReduceStage, Stage
+from tests.unit.coordinator.examples import FLEET, STORE, plan_all, record, verification
+from tilefleet.footprint import peak_bytes
+from tilefleet.matrix import MatrixRef, Operand, Rect
+from tilefleet.messages import Gemm, Work
+
+
+def template(m: int, k: int, n: int, tile: tuple[int, int] = (1024, 1024)) -> Gemm:
+    a = MatrixRef("s3://data/a", "zarr", (m, k), "float64", tile, is_ours=True)
+    b = MatrixRef("s3://data/b", "zarr", (k, n), "float64", tile, is_ours=True)
+    out = MatrixRef("s3://data/c", "zarr", (m, n), "float64", tile, is_ours=True)
+    return Gemm(Operand(a), Operand(b), out, Rect(0, m, 0, n), 0, k, 1, "float64")
+
+
+def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[Work]:
+    """The cuts the planner looks at from now on: how long it thinks, whatever the machine."""
+    looks: list[Work] = []
+
+    def look(work: Work) -> int:
+        looks.append(work)
+        return peak_bytes(work)
+
+    monkeypatch.setattr(cost, "peak_bytes", look)
+    return looks
+
+
+def gemm_stages(m: int, k: int, n: int, fleet: FleetFacts = FLEET, job_target_s: float = 20.0) -> list[Stage]:
+    (main,) = plan_all(record("multiply", m=m, k=k, n=n), fleet, Settings(STORE, job_target_s), m=m, k=k, n=n)
+    return [stage for stage in main.stages if stage.phase == "compute"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40_000), st.integers(1, 40_000), st.integers(1, 40_000), st.integers(1, 200))
+def test_jobs_keep_to_the_target_where_tiles_allow_it(m: int, k: int, n: int, n_workers: int) -> None:
+    fleet = FleetFacts(n_workers=n_workers, memory_bytes=4 << 30)
+    stage = gemm_stages(m, k, n, fleet)[0]
+    assert isinstance(stage, GemmStage)
+    least_s = 2 * 256 * 256 * k / fleet.flops_per_s
+    assert stage.job_s <= max(20.0, 40 * least_s)
+    assert stage.peak_bytes <= fleet.job_bytes
+    assert 1 <= stage.panel_k <= k
+
+
+def test_a_shorter_target_gives_shorter_jobs() -> None:
+    patient, hasty = gemm_stages(20_000, 20_000, 20_000)[0], gemm_stages(20_000, 20_000, 20_000, job_target_s=3.0)[0]
+    assert hasty.job_s <= 3.0
+    assert hasty.n_jobs > patient.n_jobs
+
+
+def test_a_product_with_a_long_inside_and_a_small_result_is_cut_along_k() -> None:
+    split, reduce = gemm_stages(1000, 10**6, 1000, FleetFacts(n_workers=8, memory_bytes=1 << 30))
+    assert isinstance(split, GemmStage)
+    assert isinstance(reduce, ReduceStage)
+    assert split.n_splits >= 8
+    assert split.epilogue is None
+    assert reduce.after == ("multiply",)
+    assert (reduce.n_parts, reduce.parts.url) == (split.n_splits, split.out.url)
+    assert reduce.out.tile == reduce.parts.tile
+
+
+def test_alpha_beta_and_c_come_after_the_sum_of_the_parts() -> None:
+    k = 10**6
+    c = Operand(MatrixRef("s3://data/c.zarr", "zarr", (1000, 1000), "float64", (512, 512), is_ours=True))
+    made = record("multiply", m=1000, k=k, n=1000, alpha="2", beta="-1", c=c)
+    fleet = FleetFacts(n_workers=8, memory_bytes=1 << 30)
+    split, reduce, _ = plan_all(made, fleet, m=1000, k=k, n=1000)[0].stages
+    assert isinstance(split, GemmStage)
+    assert isinstance(reduce, ReduceStage)
+    assert split.epilogue is None
+    assert reduce.epilogue is not None
+    assert (reduce.epilogue.alpha, reduce.epilogue.beta, reduce.epilogue.c) == ("2", "-1", c)
+
+
+def test_one_small_product_is_one_job_and_planning_it_takes_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = counted_looks(monkeypatch)
+    (stage,) = gemm_stages(100, 100, 100)
+    assert stage.n_jobs == 1
+    assert len(looks) <= 10
+
+
+@pytest.mark.parametrize("n", [10_000, 100_000, 1_000_000])
+def test_planning_a_large_product_takes_no_more_looks_than_a_few_thousand(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = counted_looks(monkeypatch)
+    gemm_stages(n, n, n, FleetFacts(n_workers=1000, memory_bytes=8 << 30))
+    assert len(looks) <= 3000
+
+
+def test_every_worker_gets_work_of_a_product_that_is_large_enough() -> None:
+    for n_workers in (1, 2, 7, 16, 64):
+        stage = gemm_stages(16_384, 16_384, 16_384, FleetFacts(n_workers=n_workers, memory_bytes=1 << 30))[0]
+        assert stage.n_jobs >= n_workers
+
+
+def test_the_tile_somebody_asks_for_is_the_tile() -> None:
+    made = record("multiply", m=5000, k=700, n=5000, tile=(300, 700))
+    (main,) = plan_all(made, m=5000, k=700, n=5000)
+    stage = main.stages[0]
+    assert isinstance(stage, GemmStage)
+    assert stage.out.tile == (300, 700)
+    assert (stage.block[0] % 300, stage.block[1] % 700) == (0, 0)
+    assert main.result is not None
+    assert main.result.tile == (300, 700)
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 5000, 1), (1, 1, 5000), (5000, 1, 1), (5, 0, 7), (0, 5, 7), (5, 7, 0)])
+def test_thin_and_empty_products(m: int, k: int, n: int) -> None:
+    stages = gemm_stages(m, k, n)
+    assert stages[-1].n_jobs == (1 if m * n else 0)
+
+
+def test_a_choice_moves_no_less_than_is_possible() -> None:
+    for n_workers in (1, 8, 64):
+        fleet = FleetFacts(n_workers=n_workers, memory_bytes=2 << 30)
+        shape = GemmShape(template(20_000, 20_000, 20_000), 20_000, 20_000, 20_000, np.dtype("float64"), None)
+        choice = choose_gemm(shape, fleet, 20.0)
+        assert choice.bytes_moved >= lower_bound_bytes(20_000, 20_000, 20_000, 8, fleet.job_bytes)
+        assert choice.makespan_s >= 2 * 20_000**3 / (n_workers * fleet.flops_per_s)
+
+
+def test_checking_a_product_projects_all_of_b_and_checks_all_of_c() -> None:
+    made = verification(record("multiply", m=10_000, k=9_000, n=8_000), (10_000, 8_000))
+    for memory in (1 << 30, 4 << 30):
+        project, check = plan_all(made, FleetFacts(n_workers=2, memory_bytes=memory))[0].stages
+        assert isinstance(project, ProjectStage)
+        assert isinstance(check, CheckStage)
+        assert (project.n_rows, check.n_rows) == (9_000, 10_000)
+        assert (check.template.projection_rows, check.template.n_projections) == (project.band_rows, project.n_jobs)
+        assert check.template.projections_url == project.facts_url
+        assert max(project.peak_bytes, check.peak_bytes) <= memory // 2
