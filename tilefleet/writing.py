@@ -174,13 +174,18 @@ async def write_file(pieces: AsyncIterator[Buffer], out: Path, operation: str, *
 
 def _appear(temporary: Path, out: Path, *, is_overwrite: bool) -> None:
     try:
+        _place(temporary, out, is_overwrite=is_overwrite)
+    except FileNotFoundError:
+        if not out.exists():  # else another attempt at this operation was first, and swept
+            raise
+
+
+def _place(temporary: Path, out: Path, *, is_overwrite: bool) -> None:
+    try:
         if is_overwrite:
             temporary.replace(out)
         else:
             os.link(temporary, out)
-    except FileNotFoundError:
-        if not out.exists():  # else another attempt at this operation was first, and swept
-            raise
     except FileExistsError:
         if not (out.is_file() and filecmp.cmp(temporary, out, shallow=False)):
             raise _exists(str(out)) from None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import filecmp
 import gzip
 import io
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import dask.array
@@ -179,6 +181,23 @@ async def test_joining_twice_or_at_once_is_harmless(
     assert (gzip.decompress(out.read_bytes()) if is_gzip else out.read_bytes()) == JOINED
     assert names_in(out.parent) == ["a.csv.gz"]
     assert out.stat().st_mode & 0o444
+
+
+async def test_an_attempt_that_a_faster_one_sweeps_away_is_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "a.npy"
+    out.write_bytes(b"abc")
+    compare = filecmp.cmp
+
+    def swept_before(temporary: Path, other: Path, *, shallow: bool) -> bool:
+        temporary.unlink()
+        return compare(temporary, other, shallow=shallow)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"abc"
+
+    monkeypatch.setattr(filecmp, "cmp", swept_before)
+    assert await writing.write_file(pieces(), out, "op", is_overwrite=False) == 3
+    assert names_in(tmp_path) == ["a.npy"]
 
 
 async def test_another_file_of_that_name_is_kept(stores: Stores, directory_store: Store, tmp_path: Path) -> None:
