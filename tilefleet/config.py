@@ -164,11 +164,14 @@ def parse(text: str) -> tuple[Config, list[Mistake]]:
         return Config(), [Mistake(int(found[1]) if found else 0, "", f"not TOML: {error}")]
     mistakes: list[Mistake] = []
     sections = {name: _section(text, name, value, mistakes) for name, value in document.items()}
-    if mistakes:
-        return Config(), sorted(mistakes, key=lambda mistake: mistake.line)
-    config = Config(**sections)
-    mistakes = [Mistake(_first_line_of(text, keys), keys[0], problem) for *keys, problem in _contradictions(config)]
-    return (Config() if mistakes else config), mistakes
+    config = Config(**{name: section for name, section in sections.items() if section is not None})
+    wrong = {mistake.key for mistake in mistakes}
+    mistakes += [
+        Mistake(_first_line_of(text, keys), keys[0], problem)
+        for *keys, problem in _contradictions(config)
+        if wrong.isdisjoint([*keys, *(key.partition(".")[0] for key in keys)])
+    ]
+    return (Config() if mistakes else config), sorted(mistakes, key=lambda mistake: mistake.line)
 
 
 def load(path: Path) -> Config:

@@ -23,8 +23,9 @@ def parse_dtype(name: str, where: str = "dtype") -> np.dtype:
     except TypeError:
         dtype = None
     if dtype is None or dtype.newbyteorder("=").name not in SUPPORTED:
+        known = name if dtype is None else dtype.name
         raise BadInput(
-            f"{where} has element type {name!r}, which tilefleet does not compute with; use one of {', '.join(SUPPORTED)}"
+            f"{where} has element type {known!r}, which tilefleet does not compute with; use one of {', '.join(SUPPORTED)}"
         )
     return dtype.newbyteorder("<")
 

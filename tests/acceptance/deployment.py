@@ -65,10 +65,12 @@ class Place:
 
     # ---- the command
 
-    def run(self, *arguments: str, timeout_s: float = DEADLINE_S, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, timeout_s: float = DEADLINE_S, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """One command, to its end."""
         return subprocess.run(
-            [TILEFLEET, *arguments], cwd=self.directory, env=self.environment | environment,
+            [TILEFLEET, *arguments], cwd=self.directory, env=self.environment | (environment or {}),
             capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import pickle
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.acceptance.deployment import QUICK, Place, place, until
 from tests.conftest import Server
 
 CONFIG = f'{QUICK}[local]\nworkers = 2\nmemory = "400 MiB"\n'
+NOT_OURS = ("this is not JSON", '{"type": "launch", "v": 1}', '{"type": "job", "v": 99}', "[]")
 BAD_INPUT, NOT_FOUND, NOT_ALLOWED, DOES_NOT_FIT, UNREACHABLE, BAD_CONFIG, EXISTS = 3, 4, 5, 6, 7, 10, 11
 
 
@@ -41,6 +43,7 @@ def lay_out(directory: Path) -> None:
     (directory / "not.csv.gz").write_bytes(b"1,2,3\n")
     (directory / "truncated.npy").write_bytes((directory / "a.npy").read_bytes()[:-8])
     (directory / "text.npy").write_text("1,2,3\n4,5,6\n")
+    (directory / "a.txt").write_text("1,2,3\n")
     (directory / "nothing.npy").write_bytes(b"")
     np.save(directory / "vector.npy", np.arange(5))
     np.save(directory / "words.npy", np.array([["a", "b"]]))
@@ -53,7 +56,7 @@ def lay_out(directory: Path) -> None:
     (directory / "hollow.zarr").mkdir()
     (directory / "locked").mkdir()
     (directory / "taken.npy").write_bytes(b"mine")
-    np.save(directory / "wide.npy", np.ones((2, 400_000), np.int8))
+    np.save(directory / "wide.npy", np.ones((2, 4_000_000), np.int8))
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +67,10 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield made
 
 
-def refused(here: Place, arguments: str, code: int, *says: str, **environment: str) -> str:
+def refused(here: Place, arguments: str, code: int, *says: str, environment: dict[str, str] | None = None) -> str:
     """Run a command that must fail with that code, in one sentence that says all of this; nothing may be left of it."""
     before = sorted(path.name for path in here.directory.iterdir())
-    ended = here.run(*arguments.split(), **environment)
+    ended = here.run(*arguments.split(), environment=environment)
     assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
     lines = [line for line in ended.stderr.splitlines() if line.startswith("tilefleet: ")]
     assert len(lines) == 1, ended.stderr
@@ -102,8 +105,8 @@ def refused(here: Place, arguments: str, code: int, *says: str, **environment: s
         ("transpose a.txt -o x.npy", BAD_INPUT, ("a.txt", ".npy")),
         ("transpose a.npy -o x.txt", BAD_INPUT, ("x.txt", ".npy")),
         ("transpose absent.npy -o x.npy", NOT_FOUND, ("absent.npy",)),
-        ("transpose folder.npy -o x.npy", NOT_FOUND, ("folder.npy",)),
-        ("transpose hollow.zarr -o x.npy", NOT_FOUND, ("hollow.zarr",)),
+        ("transpose folder.npy -o x.npy", BAD_INPUT, ("folder.npy",)),
+        ("transpose hollow.zarr -o x.npy", BAD_INPUT, ("hollow.zarr",)),
         ("transpose a.npy -o no/such/x.npy", NOT_FOUND, ("no/such",)),
         ("transpose a.npy -o taken.npy", EXISTS, ("taken.npy", "--overwrite")),
         ("add a.npy a.npy -o a.npy --overwrite", BAD_INPUT, ("a.npy", "input")),
@@ -112,7 +115,7 @@ def refused(here: Place, arguments: str, code: int, *says: str, **environment: s
         ("random 3x4 x.npy --low 5 --high 5", BAD_INPUT, ("low", "high")),
         ("random 3x4 x.npy --dtype decimal", BAD_INPUT, ("decimal", "float64")),
         ("show zzzzzzzzzzzz", NOT_FOUND, ("zzzzzzzzzzzz",)),
-        ("get nonsense x.npy", NOT_FOUND, ("nonsense",)),
+        ("get nonsense x.npy", BAD_INPUT, ("nonsense",)),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -172,29 +175,30 @@ def test_a_configuration_with_mistakes(here: Place) -> None:
 
 def test_messages_that_are_not_ours(here: Place) -> None:
     """In each queue: to its dead-letter queue, with the reason; the daemons go on."""
-    deployment = here.deployment
-    sqs = boto3.client(
-        "sqs", endpoint_url=deployment.endpoint_url, region_name="us-east-1",
-        aws_access_key_id=deployment.access_key, aws_secret_access_key=deployment.secret_key,
-    )  # fmt: skip
-    bodies = ["this is not JSON", '{"type": "launch", "v": 1}', '{"type": "job", "v": 99}', "[]"]
-    before = dict(deployment.children)
-    for queue in ("operations", "jobs", "completions"):
-        url = sqs.get_queue_url(QueueName=f"local-{queue}")["QueueUrl"]
-        for body in bodies:
-            sqs.send_message(QueueUrl=url, MessageBody=body)
-        dead = sqs.get_queue_url(QueueName=f"local-{queue}-dead")["QueueUrl"]
-        wanted, letters = set(bodies), list[dict[str, str]]()
-        until(lambda dead=dead, letters=letters, wanted=wanted: _arrived(sqs, dead, letters, wanted), f"{queue} refused them")
-        assert all(letter["reason"] for letter in letters)
+    deployment, before = here.deployment, here.deployment.children
+    with closing(
+        boto3.client(
+            "sqs", endpoint_url=deployment.endpoint_url, region_name="us-east-1",
+            aws_access_key_id=deployment.access_key, aws_secret_access_key=deployment.secret_key,
+        )
+    ) as sqs:  # fmt: skip
+        for queue in ("operations", "jobs", "completions"):
+            url = sqs.get_queue_url(QueueName=f"local-{queue}")["QueueUrl"]
+            for body in NOT_OURS:
+                sqs.send_message(QueueUrl=url, MessageBody=body)
+            dead = sqs.get_queue_url(QueueName=f"local-{queue}-dead")["QueueUrl"]
+            until(partial(_all_are_in, sqs, dead), f"{queue} refused them")
+    refusals = [line for name in ("coordinator", "w1", "w2") for line in here.log(name) if line.get("body") in NOT_OURS]
+    for queue in ("local-operations", "local-jobs", "local-completions"):
+        assert any(line["queue"] == queue and (line.get("error") or line.get("reason")) for line in refusals)
     test_the_others_went_on(here)
     assert here.deployment.children == before
 
 
-def _arrived(sqs: Any, url: str, letters: list[dict[str, str]], wanted: set[str]) -> bool:
-    answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=1)
-    letters.extend(json.loads(message["Body"]) for message in answer.get("Messages", []))
-    return wanted <= {letter["body"] for letter in letters}
+def _all_are_in(sqs: Any, url: str) -> bool:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return sum(map(int, counts.values())) == len(NOT_OURS)
 
 
 # ---- far stores
@@ -230,7 +234,8 @@ def test_buckets_objects_and_queues_that_do_not_exist(far: Place) -> None:
 
 
 def test_credentials_that_are_absent(far: Place) -> None:
-    refused(far, "transpose s3://bucket/a.npy", NOT_ALLOWED, "credentials", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    refused(far, "transpose s3://bucket/a.npy", NOT_ALLOWED, "credentials", environment=nobody)
 
 
 def test_nobody_answers(far: Place) -> None:

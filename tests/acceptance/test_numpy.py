@@ -48,7 +48,7 @@ def matrix(rows: int, cols: int, dtype: str, seed: int = 0) -> np.ndarray:
         info = np.iinfo(kind)
         return rng.integers(info.min, info.max, (rows, cols), dtype=kind, endpoint=True)
     parts = rng.standard_normal((2, rows, cols))
-    return (parts[0] + 1j * parts[1] if kind.kind == "c" else parts[0]).astype(kind)
+    return np.asarray(parts[0] + 1j * parts[1] if kind.kind == "c" else parts[0]).astype(kind)
 
 
 def result(operation: Any) -> np.ndarray:
