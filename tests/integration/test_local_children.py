@@ -112,7 +112,8 @@ async def test_stop_kills_what_does_not_listen(bench: Bench) -> None:
 
 async def test_stop_while_the_child_waits_to_be_restarted(bench: Bench) -> None:
     child, task = bench.start("raise SystemExit(1)")
-    await asyncio.sleep(0.2)
+    while child.process is None or child.process.returncode is None:  # noqa: ASYNC110 - its end has no event
+        await asyncio.sleep(0.01)
     await child.stop(DEADLINE_S)
     with contextlib.suppress(TilefleetError):
         await asyncio.wait_for(task, DEADLINE_S)
