@@ -120,7 +120,8 @@ def test_others_open_our_result_unchanged(here: Place, client: BlockingClient) -
     expected = A @ B
     theirs = zarr.open_array(path, mode="r")
     assert (theirs.shape, theirs.chunks, theirs.dtype) == (expected.shape, (128, 100), expected.dtype)
-    assert theirs.attrs.asdict()["tilefleet"]["complete"] is True
+    attributes: Any = theirs.attrs.asdict()
+    assert attributes["tilefleet"]["complete"] is True
     assert_agrees(theirs[:], expected, 257)
     lazy = from_zarr(str(path))
     assert_agrees((lazy + 1).compute(scheduler="synchronous"), expected + 1, 257)
