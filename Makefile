@@ -52,14 +52,14 @@ check: $(VENV)/.installed-test
 	@echo "lint-imports";        out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
 	@echo "systemd-analyze";     $(BIN)/python $(PYTEST) --no-header tests/unit/test_systemd.py
 
-# Layers that share nothing with one another run two at a time; those with servers and processes run alone.
+# Tests that share nothing with one another run two at a time; those with deployments of several processes run alone.
 test-parallel: $(VENV)/.installed-test
-	@echo "Unit tests and simulation on $$($(BIN)/python --version)"
-	@$(BIN)/python $(PYTEST) -n 2 tests/unit tests/simulation
+	@echo "Unit tests, simulation and conformance on $$($(BIN)/python --version)"
+	@$(BIN)/python $(PYTEST) -n 2 tests/unit tests/simulation tests/conformance
 
 test-serial: $(VENV)/.installed-test
-	@echo "Conformance, integration and acceptance tests"
-	@$(BIN)/python $(PYTEST) tests/conformance tests/integration tests/acceptance
+	@echo "Integration and acceptance tests"
+	@$(BIN)/python $(PYTEST) tests/integration tests/acceptance
 
 test-newest: $(VENV)/.installed-test
 	@tools/test-on.sh newest $(BIN)/python
