@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -232,8 +233,15 @@ def _message(struct: Struct) -> list[str]:
     lines = [f"### {struct.name}{tag}", "", struct.text + array, "", "| field | type | default | meaning |", "|---|---|---|---|"]
     for field in struct.fields:
         kind = field.type.replace("|", "\\|")
-        lines.append(f"| `{field.name}` | `{kind}` | {f'`{field.default}`' if field.default else 'required'} | {field.text} |")
+        default = f"`{field.default}`" if field.default else "required"
+        lines.append(f"| `{field.name}` | `{kind}` | {default} | {field.text or _usual_meaning(struct.name, field.name)} |")
     return lines
+
+
+def _usual_meaning(struct: str, field: str) -> str:
+    """What docs/fields.toml says of a field without a docstring. Raises KeyError when nobody says anything."""
+    meanings = tomllib.loads((ROOT / "docs/fields.toml").read_text(encoding="utf-8"))
+    return str(meanings.get(struct, {}).get(field) or meanings["any"][field])
 
 
 def generated() -> dict[str, str]:
