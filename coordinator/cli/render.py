@@ -245,7 +245,10 @@ def _operand(operand: Operand) -> str:
 
 def _name(url: str) -> str:
     path = place_text(url).rstrip("/")
-    inside = re.search(r"(?:matrices|staging|operations)/([0-9a-z]{12})(?:/|$)", path)
+    staged = re.search(r"staging/[0-9a-z]{12}/([abc])$", path)
+    if staged:
+        return f"uploaded {staged[1].upper()}"
+    inside = re.search(r"(?:matrices|operations)/([0-9a-z]{12})(?:/|$)", path)
     return path.rsplit("/", 1)[-1] if not inside or path.endswith((".npy", ".csv", ".gz", ".zarr")) else f"result of {inside[1]}"
 
 
