@@ -132,7 +132,7 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[log]: JSON lines on standard output."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Lines below it are not written. info: what happened to operations, jobs and workers; debug adds each job sent and received, and each status."""
+    """Lines below it are not written. info: what happened to operations, jobs and workers; debug adds each job on its way."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
