@@ -24,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, NamedTuple
 
+import hypothesis
 import pytest
 
 from tilefleet.config import StoreSection
@@ -45,6 +46,10 @@ os.environ.update(
     AWS_CONFIG_FILE=os.devnull,
     AWS_SHARED_CREDENTIALS_FILE=os.devnull,
 )
+
+# How long an example takes depends on what else this machine does.
+hypothesis.settings.register_profile("tilefleet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tilefleet")
 
 # A shell starts background jobs (CI runners, nohup) with SIGINT ignored, and so would all processes of the tests of Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -54,7 +54,7 @@ async def test_blocks_of_tiles_become_an_array_for_zarr_and_dask(stores: Stores,
                (Rect(0, 32, 0, 64), Rect(32, 50, 0, 64), Rect(0, 50, 64, 70))]  # fmt: skip
     assert sum(written) == 4 * 3 * (16 * 32 * 8 + 4)
     await publish_zarr(store, ref, "op")
-    path = str(tmp_path / "a b#%41.zarr")
+    path = tmp_path / "a b#%41.zarr"
     assert np.array_equal(np.asarray(zarr.open_array(path, mode="r")[...]), A)
     assert np.array_equal(dask.array.from_zarr(path).compute(scheduler="synchronous"), A)  # type: ignore[no-untyped-call]
 
