@@ -1,7 +1,8 @@
 """Completions on their way to the coordinator. A job message is deleted only after its completion was sent.
 
 Whatever gathered while the last batch was sent goes with the next one, so a busy worker sends few, full batches and an
-idle one sends at once.
+idle one sends at once. A completion that the queue will never take (too long, or a character that SQS refuses) holds up no
+other: a short one that says so goes in its place, and when even that is refused it is dropped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import structlog
 
 from tilefleet.backoff import Backoff
-from tilefleet.errors import TilefleetError
+from tilefleet.errors import BadInput, TilefleetError
 from tilefleet.queues import BATCH, Queue
 from workerd.leases import LeaseBook
 
@@ -27,6 +28,8 @@ class Letter(NamedTuple):
     body: str | None
     is_gone: Callable[[], None]
     """Called when the message is deleted, or is not ours any more."""
+    instead: Callable[[BadInput], str]
+    """The completion to send when the queue refuses this one, for that reason."""
 
 
 class Outbox:
@@ -71,13 +74,35 @@ class Outbox:
 
     async def _sent(self, batch: list[Letter]) -> bool:
         try:
-            await self._completions.send([letter.body for letter in batch if letter.body is not None])
+            await self._tell(batch)
         except TilefleetError as error:
             log.warning("completions_unsent", jobs=len(batch), error=str(error))
             return False
         self._backoff.reset()
         await self._delete(batch)
         return True
+
+    async def _tell(self, batch: list[Letter]) -> None:
+        try:
+            await self._completions.send([letter.body for letter in batch if letter.body is not None])
+        except BadInput:  # one of them; a completion that comes twice does no harm
+            for letter in batch:
+                await self._tell_one(letter)
+
+    async def _tell_one(self, letter: Letter) -> None:
+        if letter.body is None:
+            return
+        try:
+            await self._completions.send([letter.body])
+        except BadInput as error:
+            log.error("completion_refused", error=str(error), body=letter.body[:200])
+            await self._tell_instead(letter.instead(error))
+
+    async def _tell_instead(self, body: str) -> None:
+        try:
+            await self._completions.send([body])
+        except BadInput as error:  # the coordinator misses the job and has it done again
+            log.error("completion_dropped", error=str(error), body=body[:200])
 
     async def _delete(self, batch: list[Letter]) -> None:
         """A message that stays comes back, finds its output there, and is completed again."""

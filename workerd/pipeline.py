@@ -152,7 +152,8 @@ class Worker:
         await self._watch.refresh()
         self._say_status()
         verdict = await attempt(context, self._budget)
-        self._outbox.post(Letter(handle, self._report(job, context, verdict), partial(self._forget, handle)))
+        body, instead = self._report(job, context, verdict), partial(self._roster.refused, job)
+        self._outbox.post(Letter(handle, body, partial(self._forget, handle), instead))
         task = asyncio.current_task()
         if task is not None:
             self._running.discard(task)
@@ -161,9 +162,12 @@ class Worker:
     def _report(self, job: Job, context: Context, verdict: Verdict) -> str | None:
         if verdict is None:
             return None
-        if isinstance(verdict, Failure):
-            return self._roster.failed(job, verdict.error, is_retryable=verdict.is_retryable)
-        return self._roster.done(job, verdict, context.clock.times())
+        try:
+            if isinstance(verdict, Failure):
+                return self._roster.failed(job, verdict.error, is_retryable=verdict.is_retryable)
+            return self._roster.done(job, verdict, context.clock.times())
+        except BadInput as error:  # too long to send
+            return self._roster.refused(job, error)
 
     def _forget(self, handle: str) -> None:
         self._leases.remove(handle)

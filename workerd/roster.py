@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tilefleet.errors import ErrorInfo
+from tilefleet.errors import BadInput, ErrorInfo
 from tilefleet.messages import (
     Job,
     JobDone,
@@ -16,6 +16,8 @@ from tilefleet.messages import (
     encode,
 )
 from workerd.context import Outcome
+
+REASON_CHARACTERS = 500  # of why a completion was refused: it must not be refused for the same
 
 
 class Identity(NamedTuple):
@@ -72,3 +74,9 @@ class Roster:
         return encode(
             JobFailed(*self.identity, job.operation, job.stage, job.index, job.attempt, error, is_retryable=is_retryable)
         )
+
+    def refused(self, job: Job, error: BadInput) -> str:
+        """The job ended, and the queue does not take its completion: another attempt would end the same."""
+        reason = str(error).encode("ascii", "replace").decode()[:REASON_CHARACTERS]
+        told = BadInput(f"the completion of job {job.stage}/{job.index} could not be sent: {reason}")
+        return self.failed(job, ErrorInfo.of(told), is_retryable=False)
