@@ -2,7 +2,7 @@
 
 The planner sizes blocks by it, the worker's budget admits jobs by it; tests hold the kernels to it with tracemalloc. What is
 counted is data: arrays, fetched and encoded bytes. The interpreter and its libraries are the worker's own overhead.
-A tile is held twice for a moment, as fetched and in its place; at most ``CONCURRENCY`` of them per operand.
+A tile is held twice for a moment, as fetched and in its place; at most ``tiles_at_once`` of them per operand.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tilefleet.messages import (
 
 MIB = 2**20
 CONCURRENCY = 16  # tiles in flight per operand: the default of worker.concurrency
+IN_FLIGHT_BYTES = 32 * MIB  # … and no more bytes than that: four tiles of 8 MiB for each operand of each job fill a NIC
 STREAM_BYTES = 64 * MIB  # gunzip, joining parts: a few pieces of 8 MiB and their compressed form
 PIECES_BYTES = 4 * MIB  # cache-sized buffers and temporaries of the kernels
 CSV_CAST_BYTES = 48 * MIB  # Arrow's arrays while 1 MiB of text is cast, or 2^17 elements are encoded
@@ -239,7 +240,7 @@ def _fetched(operand: Operand, rect: Rect) -> int:
         return 0
     itemsize = np.dtype(ref.dtype).itemsize
     if ref.format == "npy":
-        return min(rect.size * itemsize, CONCURRENCY * FETCH_BYTES)
+        return min(rect.size * itemsize, tiles_at_once(FETCH_BYTES) * FETCH_BYTES)
     if ref.layout == "codec":
         return rect.size * itemsize + _tiles(ref, stored)
     return _tiles(ref, stored)
@@ -254,4 +255,11 @@ def _tiles(ref: MatrixRef, rect: Rect) -> int:
         return 0
     tm, tn = ref.tile
     up, across = (rect.row1 - 1) // tm - rect.row0 // tm + 1, (rect.col1 - 1) // tn - rect.col0 // tn + 1
-    return min(CONCURRENCY, up * across) * tm * tn * np.dtype(ref.dtype).itemsize
+    tile_bytes = tm * tn * np.dtype(ref.dtype).itemsize
+    at_once = CONCURRENCY if ref.layout == "codec" else tiles_at_once(tile_bytes)  # zarr-python has its own mind about it
+    return min(at_once, up * across) * tile_bytes
+
+
+def tiles_at_once(tile_bytes: int, concurrency: int = CONCURRENCY) -> int:
+    """How many tiles of that size may be in flight for one operand."""
+    return max(1, min(concurrency, IN_FLIGHT_BYTES // max(1, tile_bytes)))

@@ -17,6 +17,7 @@ import numpy as np
 from tilefleet.bounded import for_each
 from tilefleet.dtypes import parse_scalar
 from tilefleet.errors import BadInput, NotFound, TilefleetError
+from tilefleet.footprint import tiles_at_once
 from tilefleet.matrix import MatrixRef, Rect, tile_key
 from tilefleet.store import Buffer, Store, Stores, is_of_store, path_of, shown, translated
 from tilefleet.zarr_format import CRC32C_BYTES
@@ -73,7 +74,8 @@ class Reader:
             return np.full(rect.shape, parse_scalar(ref.fill_value), ref.dtype) if tile is None else tile[: rect.rows]
         target = np.empty(rect.shape, ref.dtype) if out is None else out
         paste = partial(_paste_tile, store, ref, rect, target)
-        await for_each(tiles, paste, concurrency=self._concurrency, name="read-tile")
+        tile_bytes = ref.grid.tile[0] * ref.grid.tile[1] * np.dtype(ref.dtype).itemsize
+        await for_each(tiles, paste, concurrency=tiles_at_once(tile_bytes, self._concurrency), name="read-tile")
         return target
 
     # ---- npy --------------------------------------------------------------------------------------------------------
@@ -88,7 +90,7 @@ class Reader:
         await _check_length(store, key, ref)
         paste = partial(_paste_rows, store, key, ref, stored, view)
         fetches = _npy_fetches(stored, length, np.dtype(ref.dtype).itemsize, ref.data_offset_bytes)
-        await for_each(fetches, paste, concurrency=self._concurrency, name="read-npy")
+        await for_each(fetches, paste, concurrency=tiles_at_once(FETCH_BYTES, self._concurrency), name="read-npy")
         return target
 
     # ---- foreign codecs ---------------------------------------------------------------------------------------------

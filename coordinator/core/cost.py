@@ -23,6 +23,9 @@ from tilefleet.quantities import format_bytes
 JOB_OVERHEAD_S = 0.02  # receive, commit the last tile, report: 10–20 ms measured on the embedded deployment
 SLOTS = 2  # jobs a worker holds: one computing, one fetching; so one job may use half of the memory
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+PANEL_OVERHEAD_S = 0.003  # a panel's way through fetch, compute slot and check, measured over 15,000 thin ones
+PANEL_BYTES = 8 * 2**20  # of a file without tiles: as much as a tile of ours
+LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
 
@@ -116,7 +119,7 @@ def _gemm_choices(shape: GemmShape, fleet: FleetFacts) -> Iterator[GemmChoice]:
         grid = Grid((shape.m, shape.n), tile)
         for up, across in _block_steps(grid):
             block = (up * tile[0], across * tile[1])
-            for panel_k in _panels(shape):
+            for panel_k in _panels(shape, block):
                 yield from _splits(shape, fleet, tile, block, panel_k)
 
 
@@ -129,7 +132,7 @@ def _tiles(shape: GemmShape, fleet: FleetFacts) -> Iterator[tuple[int, int]]:
     while max(tile) > 256:
         grid = Grid((shape.m, shape.n), tile)
         job_s = flop_s(gemm_flops(*tile, shape.k), shape.dtype, fleet)
-        smallest = _peak(shape, tile, tile, min(_panels(shape)))
+        smallest = _peak(shape, tile, tile, min(_panels(shape, tile)))
         if (grid.n_tiles >= 4 * fleet.n_workers or job_s < MIN_SPLIT_JOB_S) and smallest <= fleet.job_bytes:
             return
         tile = _halved(tile)
@@ -152,14 +155,18 @@ def _block_steps(grid: Grid) -> Iterator[tuple[int, int]]:
                 yield up, across
 
 
-def _panels(shape: GemmShape) -> list[int]:
-    """Panel depths to try: those of the operands' tiles first, so that each is fetched whole and once."""
+def _panels(shape: GemmShape, block: tuple[int, int]) -> list[int]:
+    """Panel depths to try: those of the operands' tiles, so that each is fetched whole and once; for files ``PANEL_BYTES``."""
     depths = set()
-    for operand, axis in ((shape.template.a, 1), (shape.template.b, 0)):
+    widths = (min(block[0], shape.m), min(block[1], shape.n))
+    for operand, axis, width in ((shape.template.a, 1, widths[0]), (shape.template.b, 0, widths[1])):
         tile = operand.matrix.tile
-        depths.add(tile[1 - axis if operand.is_transposed else axis] if tile else 1024)
+        by_bytes = PANEL_BYTES // max(1, width * shape.dtype.itemsize) // LEAST_PANEL * LEAST_PANEL
+        depths.add(tile[1 - axis if operand.is_transposed else axis] if tile else max(LEAST_PANEL, by_bytes))
     deepest = max(depths)
-    depths |= {max(256, deepest // 2), 256}
+    while deepest > LEAST_PANEL:  # shallower ones for workers with little memory
+        deepest //= 4
+        depths.add(max(LEAST_PANEL, deepest))
     return sorted({max(1, min(depth, shape.k)) for depth in depths})
 
 
@@ -167,9 +174,9 @@ def _splits(
     shape: GemmShape, fleet: FleetFacts, tile: tuple[int, int], block: tuple[int, int], panel_k: int
 ) -> Iterator[GemmChoice]:
     n_blocks = Grid((shape.m, shape.n), block).n_tiles
-    yield _choice(shape, fleet, tile, block, panel_k, 1)
-    job_s = flop_s(gemm_flops(min(block[0], shape.m), min(block[1], shape.n), shape.k), shape.dtype, fleet)
-    if 0 < n_blocks < fleet.n_workers and job_s > 2 * MIN_SPLIT_JOB_S:
+    whole = _choice(shape, fleet, tile, block, panel_k, 1)
+    yield whole
+    if 0 < n_blocks < fleet.n_workers and whole.job_s > 2 * MIN_SPLIT_JOB_S:
         n_splits = min(ceil_div(2 * fleet.n_workers, n_blocks), ceil_div(shape.k, panel_k))
         if n_splits > 1:
             yield _choice(shape, fleet, tile, block, panel_k, n_splits)
@@ -186,7 +193,7 @@ def _choice(
     arithmetic_s = flop_s(gemm_flops(rows, cols, split_k), shape.dtype, fleet)
     transfer_s = (rows + cols) * split_k * itemsize / fleet.bytes_per_s
     edges_s = ((rows + cols) * min(panel_k, split_k) + rows * cols) * itemsize / fleet.bytes_per_s
-    job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S
+    job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S + ceil_div(split_k, panel_k) * PANEL_OVERHEAD_S
     waves = ceil_div(n_blocks * n_splits, fleet.n_workers)
     reduce_s = (n_splits + 1) * m * n * itemsize / fleet.bytes_per_s / fleet.n_workers if n_splits > 1 else 0.0
     moved = int(ceil_div(n, block[1]) * m * k + ceil_div(m, block[0]) * k * n + m * n * (2 * n_splits + 1 if n_splits > 1 else 1))
