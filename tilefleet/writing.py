@@ -23,6 +23,7 @@ import numpy as np
 from tilefleet import layout
 from tilefleet.bounded import for_each
 from tilefleet.errors import AlreadyExists, NotFound
+from tilefleet.footprint import tiles_at_once
 from tilefleet.formats import csv
 from tilefleet.matrix import MatrixRef, Rect, tile_key
 from tilefleet.reading import FETCH_BYTES, in_thread_if_large
@@ -48,7 +49,8 @@ async def write_tiles(store: Store, ref: MatrixRef, rect: Rect, block: np.ndarra
         if await store.put_new(tile_key(*index), body):
             n_bytes += len(body)
 
-    await for_each(ref.grid.tiles_in(rect), write, concurrency=concurrency, name="write-tile")
+    tile_bytes = ref.grid.tile[0] * ref.grid.tile[1] * block.itemsize
+    await for_each(ref.grid.tiles_in(rect), write, concurrency=tiles_at_once(tile_bytes, concurrency), name="write-tile")
     return n_bytes
 
 
