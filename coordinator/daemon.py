@@ -73,7 +73,7 @@ def _exit(status: int) -> None:
 
 
 async def _run(config: Config, path: Path) -> None:
-    from coordinator.runtime.leadership import take_lead
+    from coordinator.runtime.leadership import newest_epoch, take_lead
     from coordinator.runtime.shell import Shell
     from tilefleet.backoff import persist
     from tilefleet.sqs import SqsQueues
@@ -86,7 +86,12 @@ async def _run(config: Config, path: Path) -> None:
     watchdog = asyncio.create_task(_feed_watchdog(), name="watchdog")
     queues = SqsQueues(config.queues, config.fleet.name)
     await queues.__aenter__()  # left by _exit: a poll that is under way would hold a clean end up for its whole wait
-    if await _unless(stopping, persist(queues.ensure, for_s=START_TIMEOUT_S)):
+
+    async def reach() -> None:
+        await queues.ensure()
+        await newest_epoch(store)
+
+    if await _unless(stopping, persist(reach, for_s=START_TIMEOUT_S)):
         notify(READY)
         log.info("started", version=__version__, store=config.store.url)
     while not stopping.is_set():

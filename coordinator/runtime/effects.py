@@ -74,7 +74,8 @@ class Effects:
                     raise TypeError("jobs go through the dispatcher")
         except TilefleetError as error:
             log.error("effect_failed", operation=operation, effect=type(command).__name__, error=str(error))
-            self._tell(EffectFailed(operation, ErrorInfo.of(error)))
+            if not isinstance(command, WriteStatus):  # the next one says the same and more
+                self._tell(EffectFailed(operation, ErrorInfo.of(error)))
 
 
 async def _patiently(call: Callable[[], Awaitable[T]], for_s: float) -> T:

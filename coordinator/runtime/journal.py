@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections import Counter
 
 from coordinator.core.commands import CleanUp, SavePlan, WriteStatus
@@ -12,7 +13,7 @@ from coordinator.core.plans import PARTS, Part, Plan
 from coordinator.core.stages import CheckStage, GunzipStage, PublishStage, ScanStage, Stage
 from coordinator.runtime.leadership import newest_epoch
 from tilefleet import layout
-from tilefleet.errors import BadInput, NotFound
+from tilefleet.errors import BadInput, ErrorInfo, NotFound
 from tilefleet.messages import Facts, decode_facts
 from tilefleet.records import OperationRecord, OperationStatus, from_json, to_json
 from tilefleet.store import Store, Stores, path_of
@@ -59,6 +60,12 @@ class Journal:
         is_cancelled = await self._store.head(layout.cancel(operation)) is not None
         return Adopted(record, plans, done, facts, status, is_cancelled)
 
+    async def refuse(self, operation: str, why: BadInput) -> None:
+        """End an operation that cannot be taken up, so that whoever waits for it learns why."""
+        status = OperationStatus(operation, "failed", self._epoch, finished_at=time.time(), error=ErrorInfo.of(why))
+        await self._store.put(layout.status(operation, self._epoch), to_json(status))
+        await self._store.delete([layout.open_mark(operation)])
+
     async def is_cancelled(self, operation: str) -> bool:
         """Whether somebody asked for the operation to end."""
         return await self._store.head(layout.cancel(operation)) is not None
@@ -90,7 +97,7 @@ class Journal:
             await self._store.delete_prefix(prefix)
         for url in command.urls:
             await self._stores.open(url).delete_prefix("")
-        await asyncio.to_thread(_remove_directories, [*map(self._store.url_of, prefixes), *command.urls])
+        await asyncio.to_thread(remove_directories, [*map(self._store.url_of, prefixes), *command.urls])
         await self._store.delete([layout.open_mark(operation)])
 
     async def _plans(self, operation: str) -> dict[Part, Plan]:
@@ -129,7 +136,7 @@ class Journal:
         return dict(await asyncio.gather(*(read(index) for index in done)))
 
 
-def _remove_directories(urls: list[str]) -> None:
+def remove_directories(urls: list[str]) -> None:
     """A directory as a store keeps its empty folders; an object store has none."""
     for url in urls:
         if url.startswith("file:"):

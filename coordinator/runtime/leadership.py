@@ -17,13 +17,14 @@ import psutil
 import structlog
 
 from tilefleet import layout
-from tilefleet.errors import BadInput, NotFound
+from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.records import Control, from_json, to_json
 from tilefleet.store import Store
 
 log = structlog.get_logger()
 
 SILENT_BEATS = 5
+RESIGN_S = 3.0  # a store that is away must not hold a stop up
 
 
 class Leader(msgspec.Struct, frozen=True):
@@ -52,18 +53,34 @@ class Leader(msgspec.Struct, frozen=True):
 
 
 async def take_lead(store: Store, beat_s: float, stopping: asyncio.Event) -> int | None:
-    """Wait for the lead and take it: the new epoch. None when told to stop before."""
+    """Wait for the lead and take it: the new epoch. None when told to stop before.
+
+    A store that is away is waited for: whoever leads cannot write to it either. Raises what does not pass.
+    """
     while not stopping.is_set():
-        epoch = await newest_epoch(store)
-        if epoch and not await _is_vacant(store, epoch, beat_s, stopping):
+        try:
+            taken = await _try_to_lead(store, beat_s, stopping)
+        except TilefleetError as error:
+            if not error.is_retryable:
+                raise
+            log.warning("store_away", error=str(error))
+            await _pause(stopping, beat_s)
             continue
-        if stopping.is_set():
-            break
-        if await store.put_new(layout.leader(epoch + 1), to_json(Leader.this_process())):
-            log.info("lead_taken", epoch=epoch + 1)
-            await _forget_old(store, epoch + 1)
-            return epoch + 1
+        if taken is not None:
+            return taken
     return None
+
+
+async def _try_to_lead(store: Store, beat_s: float, stopping: asyncio.Event) -> int | None:
+    epoch = await newest_epoch(store)
+    is_vacant = not epoch or await _is_vacant(store, epoch, beat_s, stopping)
+    if not is_vacant or stopping.is_set():
+        return None
+    if not await store.put_new(layout.leader(epoch + 1), to_json(Leader.this_process())):
+        return None
+    log.info("lead_taken", epoch=epoch + 1)
+    await _forget_old(store, epoch + 1)
+    return epoch + 1
 
 
 async def newest_epoch(store: Store) -> int:
@@ -72,8 +89,9 @@ async def newest_epoch(store: Store) -> int:
 
 
 async def resign(store: Store, control: Control) -> None:
-    """Say on the way out that nobody leads, so that the next one need not wait."""
-    await store.put(layout.control(control.epoch), to_json(msgspec.structs.replace(control, leader="", n_open=control.n_open)))
+    """Say on the way out that nobody leads, so that the next one need not wait. Raises TimeoutError after ``RESIGN_S``."""
+    async with asyncio.timeout(RESIGN_S):
+        await store.put(layout.control(control.epoch), to_json(msgspec.structs.replace(control, leader="")))
 
 
 async def _is_vacant(store: Store, epoch: int, beat_s: float, stopping: asyncio.Event) -> bool:
@@ -85,15 +103,17 @@ async def _is_vacant(store: Store, epoch: int, beat_s: float, stopping: asyncio.
         return True
     log.info("standing_by", epoch=epoch, leader=seen.leader if seen else "")
     for _ in range(SILENT_BEATS):
-        try:
-            await asyncio.wait_for(stopping.wait(), beat_s)
-        except TimeoutError:
-            now = await _beacon(store, epoch)
-            if now != seen or await newest_epoch(store) != epoch:
-                return False
-            continue
-        return False
+        await _pause(stopping, beat_s)
+        if stopping.is_set() or await _beacon(store, epoch) != seen or await newest_epoch(store) != epoch:
+            return False
     return True
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stopping.wait(), seconds)
+    except TimeoutError:
+        return
 
 
 async def _is_known_dead(store: Store, epoch: int) -> bool:

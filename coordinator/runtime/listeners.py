@@ -54,13 +54,22 @@ class Listeners(NamedTuple):
         while not self.stopping.is_set():
             try:
                 for operation in await self.journal.open_operations():
-                    await self.adopt(operation)
+                    await self._look_at(operation)
             except TilefleetError as error:
                 log.warning("inbox_unreadable", error=str(error))
             await self._pause(every_s)
 
+    async def _look_at(self, operation: str) -> None:
+        try:
+            await self.adopt(operation)
+        except TilefleetError as error:  # it must not stand in the way of the others
+            log.warning("operation_unreadable", operation=operation, error=str(error))
+
     async def adopt(self, operation: str) -> None:
-        """Hand an operation to the scheduler, once; later calls only look whether it was cancelled."""
+        """Hand an operation to the scheduler, once; later calls only look whether it was cancelled.
+
+        One whose record or plan nobody can read is ended with that error.
+        """
         if operation in self.adopting:
             if await self.journal.is_cancelled(operation):
                 self.tell(CancelAsked(operation))
@@ -69,6 +78,7 @@ class Listeners(NamedTuple):
             adopted = await self.journal.load(operation)
         except BadInput as error:
             log.error("record_refused", operation=operation, error=str(error))
+            await self.journal.refuse(operation, error)
             return
         if adopted is None:
             await self.journal.forget_unwritten(operation, time.time())

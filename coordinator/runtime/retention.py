@@ -7,6 +7,7 @@ import time
 
 import structlog
 
+from coordinator.runtime.journal import remove_directories
 from tilefleet import layout
 from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.records import OperationStatus, from_json
@@ -59,8 +60,12 @@ class Retention:
             self._finished_at[operation] = status.finished_at
 
     async def _remove(self, operation: str) -> None:
-        n_objects = 0
-        for prefix in (layout.result(operation), layout.staging(operation), layout.operation(operation)):
-            n_objects += await self._store.delete_prefix(prefix)
+        prefixes = (
+            layout.result(operation),
+            layout.staging(operation),
+            layout.operation(operation),
+        )  # the last is how we know it
+        n_objects = sum([await self._store.delete_prefix(prefix) for prefix in prefixes])
+        await asyncio.to_thread(remove_directories, [self._store.url_of(prefix) for prefix in prefixes])
         self._finished_at.pop(operation, None)
         log.info("result_expired", operation=operation, objects=n_objects)

@@ -95,8 +95,8 @@ class Shell:
         """Leave the lead to whoever comes next, at once."""
         try:
             await resign(self._store, self._control())
-        except TilefleetError as error:
-            log.warning("resign_failed", error=str(error))
+        except (TilefleetError, TimeoutError) as error:
+            log.warning("resign_failed", error=str(error) or "the store did not answer")
 
     # ---- the scheduler's loop
 
