@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-parallel test-serial test-newest test-floor docs system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-newest test-floor docs system-packages clean
 
 help:
 	@echo "make demo    two workers multiply and add matrices here, checked and timed"
@@ -42,7 +42,7 @@ $(VENV)/.installed-test: $(INSTALLED_BY)
 	@python=$$(tools/python.sh default) && tools/venv.sh $(VENV) "$$python" known-good test
 	@touch $(VENV)/.installed $@
 
-test: system-packages check test-parallel test-serial test-newest test-floor
+test: system-packages check test-units test-processes test-newest test-floor
 	@echo "All tests passed."
 
 check: $(VENV)/.installed-test
@@ -52,14 +52,14 @@ check: $(VENV)/.installed-test
 	@echo "lint-imports";        out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
 	@echo "systemd-analyze";     $(BIN)/python $(PYTEST) --no-header tests/unit/test_systemd.py
 
-# Tests that share nothing with one another run two at a time; those with deployments of several processes run alone.
-test-parallel: $(VENV)/.installed-test
+# Two tests at a time; those with deployments of several processes file by file, as a file shares one deployment.
+test-units: $(VENV)/.installed-test
 	@echo "Unit tests, simulation and conformance on $$($(BIN)/python --version)"
 	@$(BIN)/python $(PYTEST) -n 2 tests/unit tests/simulation tests/conformance
 
-test-serial: $(VENV)/.installed-test
+test-processes: $(VENV)/.installed-test
 	@echo "Integration and acceptance tests"
-	@$(BIN)/python $(PYTEST) tests/integration tests/acceptance
+	@$(BIN)/python $(PYTEST) -n 2 --dist loadfile tests/integration tests/acceptance
 
 test-newest: $(VENV)/.installed-test
 	@tools/test-on.sh newest $(BIN)/python

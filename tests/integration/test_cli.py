@@ -86,11 +86,9 @@ def test_conversion_to_another_element_type(shell: Shell) -> None:
     refused = shell.run("convert", "floats.csv", "i.npy", "--dtype", "int32")
     assert (refused.returncode, refused.stdout) == (3, "") and "is not an integer" in refused.stderr
     shell.output("convert", "floats.csv", "i.zarr", "--csv-dtype", "float64", "--dtype", "int32")
-    shell.output("convert", "floats.csv", "i.csv", "--csv-dtype", "float64", "--dtype", "int32")
-    np.testing.assert_array_equal(np.loadtxt(shell.directory / "i.csv", delimiter=","), numbers.astype("int32"))
     assert "correct" in shell.output("verify", "last")
-    shell.output("convert", "i.zarr", "i.npy")
-    np.testing.assert_array_equal(np.load(shell.directory / "i.npy"), numbers.astype("int32"))
+    shell.output("convert", "i.zarr", "i.csv")
+    np.testing.assert_array_equal(np.loadtxt(shell.directory / "i.csv", delimiter=","), numbers.astype("int32"))
 
 
 def test_a_result_that_the_fleet_keeps(shell: Shell) -> None:
