@@ -22,15 +22,16 @@ Out = tuple[OperationRun, StageRun, int, Attempt]
 """An attempt that is out: of which operation and stage, at which job."""
 
 
-def unheld(out: Iterable[Out], settings: SchedulerSettings, now: float) -> Iterator[tuple[StageRun, int]]:
+def unheld(out: Iterable[Out], settings: SchedulerSettings, now: float) -> Iterator[Out]:
     """Jobs whose message may have been swallowed: sent long ago, and no worker says that it holds them.
 
     Two leases and the time the queue before it may take, by the plan's own prediction.
     """
-    for _run, stage, index, attempt in out:
+    for one in out:
+        _, stage, _, attempt = one
         waits_s = 2 * settings.lease_s + 4 * settings.jobs_per_worker * stage.stage.job_s
         if attempt.holder is None and now - attempt.sent > waits_s:
-            yield stage, index
+            yield one
 
 
 def straggling(out: Iterable[Out], now: float) -> Iterator[tuple[StageRun, int]]:

@@ -346,9 +346,12 @@ class Scheduler:
                 run.is_dirty = run.is_dirty or run.state == "running"
 
     def _retry_unheld(self, now: float) -> None:
-        """Sending again is harmless where nothing was lost, and counts as no other attempt: nobody has tried."""
-        for stage, index in list(patience.unheld(self._out(), self.settings, now)):
-            stage.return_unsent(index, now)
+        """Sending again is harmless where nothing was lost. It counts as another attempt only when somebody had tried."""
+        for run, stage, index, attempt in list(patience.unheld(self._out(), self.settings, now)):
+            if attempt.held_since:
+                self._lose_attempt(run, stage, index, "a worker that held it was never heard of it again", now)
+            else:
+                stage.return_unsent(index, now)
 
     def _double_stragglers(self, now: float) -> None:
         for stage, index in list(patience.straggling(self._out(), now)):
