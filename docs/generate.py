@@ -69,7 +69,8 @@ def _one_line(text: str | None) -> str:
 # ---- config ---------------------------------------------------------------------------------------------------------
 
 ALLOWED = {
-    "Name": "1–40 of a–z, 0–9 and -",
+    "FleetName": "1–40 of a–z, 0–9 and -",
+    "HostName": "text without blanks",
     "Duration": "a duration",
     "Size": "a size",
     "str": "text",

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 import msgspec
 
 from tilefleet.errors import BadConfig, BadInput
+from tilefleet.ids import FleetName
 from tilefleet.quantities import parse_bytes, parse_seconds
 
 
@@ -36,14 +37,14 @@ class Duration(str):
         return parse_seconds(self)
 
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="1–40 of a–z, 0–9 and -")]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+HostName = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{0,255}\Z")]
+"""Empty, or a ``WorkerName``."""
 
 
 class FleetSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[fleet]: which deployment this is."""
 
-    name: Name = "local"
+    name: FleetName = "local"
     """Prefix of the queues and the tag on everything that is made; one per deployment."""
     kind: Literal["local", "remote"] = "local"
     """local: the embedded deployment on this machine, started when needed. remote: daemons that run elsewhere."""
@@ -103,7 +104,7 @@ class CoordinatorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 class WorkerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[worker]: one workerd, which is one per node."""
 
-    name: str = ""
+    name: HostName = ""
     """Empty: the host's name. Must be unique in the fleet."""
     memory: Size = Size("0")
     """Bytes this process may use, all included. 0: half of what the machine has."""
@@ -208,7 +209,7 @@ def _section(text: str, name: str, value: Any, mistakes: list[Mistake]) -> Any:
             try:
                 values[key] = _value(item, known[key].type)
                 continue
-            except (msgspec.ValidationError, BadInput) as error:
+            except BadInput as error:
                 problem = f"{error}; got {item!r}"
         mistakes.append(Mistake(_line_of(text, name, key), f"{name}.{key}", problem))
     return kind(**values)
@@ -224,9 +225,25 @@ def _value(item: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(item, kind)
     except msgspec.ValidationError:
-        if kind is Name:  # a pattern means nothing to most people
-            raise BadInput("must be 1–40 of a–z, 0–9 and -, the first not a -") from None
-        raise
+        raise BadInput(f"must be {_in_words(kind)}") from None
+
+
+_WORDS = {
+    FleetName: "1–40 of a–z, 0–9 and -, the first not a -",
+    HostName: "text of at most 255 letters, digits and signs, without blanks",
+    str: "text in quotes",
+    bool: "true or false",
+}
+
+
+def _in_words(kind: Any) -> str:
+    """What a key takes, for people: a pattern or a type's name means nothing to most."""
+    if kind in _WORDS:
+        return _WORDS[kind]
+    if get_origin(kind) is Literal:
+        return " or ".join(f'"{value}"' for value in get_args(kind))
+    bounds = kind.__metadata__[0]
+    return f"a whole number, {bounds.ge} to {bounds.le}"
 
 
 _MAY_BE_ZERO = ("coordinator.drain", "worker.drain", "queues.lease")  # drain: give back at once; lease: bounds of its own

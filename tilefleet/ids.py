@@ -6,10 +6,20 @@ Crockford's base 32 has no ``l``, so no id ever starts with the word "last" (htt
 from __future__ import annotations
 
 import re
+from typing import Annotated
+
+import msgspec
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 OPERATION_ID_LENGTH = 12  # 60 random bits: a million operations collide with probability 4e-7
 _OPERATION_ID = re.compile(rf"[{ALPHABET}]{{{OPERATION_ID_LENGTH}}}\Z")
+
+# What messages and records carry becomes part of keys, paths and lines for people: nothing else is let in.
+OperationId = Annotated[str, msgspec.Meta(pattern=rf"^[{ALPHABET}]{{{OPERATION_ID_LENGTH}}}\Z")]
+StageName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,40}\Z")]
+FleetName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")]
+WorkerName = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,255}\Z")]  # a host's name has up to 253 characters
+Incarnation = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,40}\Z")]
 
 
 def encode(random_bytes: bytes, length: int) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from tilefleet.errors import BadInput, ErrorInfo
+from tilefleet.ids import FleetName, Incarnation, OperationId, StageName, WorkerName
 from tilefleet.matrix import MatrixRef, Operand, Rect
 
 VERSION = 1
@@ -33,16 +34,16 @@ class Wire(msgspec.Struct, frozen=True):
 class Submit(Wire, tag="submit", frozen=True):
     """There is a new record in the store: take it up. Losing this message only delays the operation."""
 
-    fleet: str
-    operation: str
+    fleet: FleetName
+    operation: OperationId
     v: Version = VERSION
 
 
 class Cancel(Wire, tag="cancel", frozen=True):
     """The operation's cancel object was written: look at it now."""
 
-    fleet: str
-    operation: str
+    fleet: FleetName
+    operation: OperationId
     v: Version = VERSION
 
 
@@ -155,7 +156,7 @@ class Publish(Wire, tag="publish", frozen=True):
     """Make the result appear under its name, whole, last of all: write ``zarr.json`` or join ``n_parts`` parts."""
 
     out: MatrixRef
-    operation: str
+    operation: OperationId
     parts_url: str | None = None
     n_parts: int = 0
     staged_url: str | None = None
@@ -197,9 +198,9 @@ Work = Gemm | Reduce | Elementwise | Random | Gunzip | ScanCsv | ParseCsv | Expo
 class Job(Wire, frozen=True):
     """One unit of work. (operation, stage, index) names it for ever; ``attempt`` counts tries at it."""
 
-    fleet: str
-    operation: str
-    stage: str
+    fleet: FleetName
+    operation: OperationId
+    stage: StageName
     index: Count
     attempt: Count
     epoch: Count
@@ -269,9 +270,9 @@ class JobTimes(Wire, frozen=True):
 class WorkerHello(Wire, tag="hello", frozen=True):
     """A worker is there. A new ``incarnation`` under the same name means that the old process is gone."""
 
-    fleet: str
-    worker: str
-    incarnation: str
+    fleet: FleetName
+    worker: WorkerName
+    incarnation: Incarnation
     version: str
     cores: int
     memory_bytes: int
@@ -285,30 +286,30 @@ class WorkerHello(Wire, tag="hello", frozen=True):
 class WorkerHeartbeat(Wire, tag="heartbeat", frozen=True):
     """A worker lives, and these attempts are the ones it holds: (operation, stage, index, attempt)."""
 
-    fleet: str
-    worker: str
-    incarnation: str
-    held: tuple[tuple[str, str, int, int], ...]
+    fleet: FleetName
+    worker: WorkerName
+    incarnation: Incarnation
+    held: tuple[tuple[OperationId, StageName, Count, Count], ...]
     v: Version = VERSION
 
 
 class WorkerBye(Wire, tag="bye", frozen=True):
     """A worker has drained and leaves; it holds nothing."""
 
-    fleet: str
-    worker: str
-    incarnation: str
+    fleet: FleetName
+    worker: WorkerName
+    incarnation: Incarnation
     v: Version = VERSION
 
 
 class JobDone(Wire, tag="done", frozen=True):
     """The job's output is committed in the store."""
 
-    fleet: str
-    worker: str
-    incarnation: str
-    operation: str
-    stage: str
+    fleet: FleetName
+    worker: WorkerName
+    incarnation: Incarnation
+    operation: OperationId
+    stage: StageName
     index: Count
     attempt: Count
     times: JobTimes
@@ -325,11 +326,11 @@ class JobDone(Wire, tag="done", frozen=True):
 class JobFailed(Wire, tag="failed", frozen=True):
     """The attempt ended without a result. ``is_retryable`` says whether another attempt may help."""
 
-    fleet: str
-    worker: str
-    incarnation: str
-    operation: str
-    stage: str
+    fleet: FleetName
+    worker: WorkerName
+    incarnation: Incarnation
+    operation: OperationId
+    stage: StageName
     index: Count
     attempt: Count
     error: ErrorInfo

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from tilefleet.errors import BadInput, ErrorInfo
+from tilefleet.ids import OperationId
 from tilefleet.matrix import MatrixRef, Operand
 
 VERSION = 1
@@ -44,7 +45,7 @@ class Output(msgspec.Struct, frozen=True):
 class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the user asked for: ``alpha * op(A) @ op(B) + beta * C`` (multiply), ``op(A) ± op(B)``, ``alpha * op(A)``, …"""
 
-    id: str
+    id: OperationId
     kind: Kind
     a: Operand | None = None
     b: Operand | None = None
@@ -52,7 +53,7 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     alpha: str | None = None
     beta: str | None = None
     random: RandomSpec | None = None
-    verifies: str | None = None
+    verifies: OperationId | None = None
     """verify: the operation whose result is checked; its operands are in a, b, c and its result in ``checked``."""
     verifies_kind: Kind | None = None
     checked: MatrixRef | None = None
@@ -104,7 +105,7 @@ class Totals(msgspec.Struct, frozen=True):
 class OperationStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far an operation is, as the leader of ``epoch`` saw it."""
 
-    id: str
+    id: OperationId
     state: State
     epoch: int
     kind: Kind = "multiply"
@@ -156,7 +157,7 @@ class Control(msgspec.Struct, frozen=True):
     fleet: str
     leader: str
     version: str
-    cancelled: tuple[str, ...] = ()
+    cancelled: tuple[OperationId, ...] = ()
     """Operations whose jobs are to be dropped on receipt."""
     n_open: int = 0
     """Operations that have not ended; an embedded deployment may stop when it is 0."""

@@ -20,6 +20,7 @@ import msgspec
 
 from tilefleet.config import Config, Size, WorkerSection, load
 from tilefleet.errors import BadConfig, BadInput, TilefleetError
+from tilefleet.ids import WorkerName
 from tilefleet.parent import watch_parent
 from tilefleet.quantities import parse_bytes
 from tilefleet.version import __version__
@@ -68,7 +69,7 @@ def configured(options: argparse.Namespace) -> Config:
 def _overridden(section: WorkerSection, options: argparse.Namespace) -> WorkerSection:
     changes: dict[str, object] = {}
     if options.name:
-        changes["name"] = options.name
+        changes["name"] = _name(options.name)
     if options.memory:
         changes["memory"] = _size(options.memory)
     if options.cores is not None:
@@ -76,6 +77,13 @@ def _overridden(section: WorkerSection, options: argparse.Namespace) -> WorkerSe
             raise BadConfig(f"--cores must be 1 or more; got {options.cores}")
         changes["cores"] = options.cores
     return msgspec.structs.replace(section, **changes)
+
+
+def _name(text: str) -> str:
+    try:
+        return msgspec.convert(text, WorkerName)
+    except msgspec.ValidationError:
+        raise BadConfig(f"--name: {text!r} must be at most 255 letters, digits and signs, without blanks") from None
 
 
 def _size(text: str) -> Size:

@@ -68,8 +68,7 @@ lease = "30 s"
     problems = {mistake.key: mistake.problem for mistake in mistakes}
     assert "allowed are name, kind, keep_results" in problems["fleet.colour"]
     assert "'much' is not a size" in problems["worker.memory"]
-    assert ">= 0" in problems["worker.cores"]
-    assert "got -1" in problems["worker.cores"]
+    assert problems["worker.cores"] == "must be a whole number, 0 to 1024; got -1"
     assert "allowed are fleet, store, queues" in problems["cluster"]
     assert "write a number and a unit" in problems["worker.heartbeat"]
     assert "a–z, 0–9 and -" in problems["fleet.name"]
@@ -93,6 +92,30 @@ def test_impossible_values_are_told_where_they_stand(text: str, line: int, key: 
     _, mistakes = parse(text)
     assert [(mistake.line, mistake.key) for mistake in mistakes] == [(line, key)]
     assert problem in mistakes[0].problem
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            '[worker]\nname = "two words"\n',
+            "must be text of at most 255 letters, digits and signs, without blanks; got 'two words'",
+        ),
+        ("[worker]\ncores = 1.5\n", "must be a whole number, 0 to 1024; got 1.5"),
+        ("[store]\nurl = 7\n", "must be text in quotes; got 7"),
+        ('[store]\nallow_local_files = "yes"\n', "must be true or false; got 'yes'"),
+        ('[fleet]\nkind = "near"\n', 'must be "local" or "remote"; got \'near\''),
+        ('[fleet]\nname = "a\\n"\n', "must be 1–40 of a–z, 0–9 and -, the first not a -; got 'a\\n'"),
+    ],
+)
+def test_what_a_key_takes_is_said_in_plain_words(text: str, problem: str) -> None:
+    _, [mistake] = parse(text)
+    assert (mistake.line, mistake.problem) == (2, problem)
+
+
+def test_contradictions_are_told_together_with_other_mistakes() -> None:
+    _, mistakes = parse('[fleet]\nkind = "remote"\n[worker]\ncores = -1\n')
+    assert [mistake.key for mistake in mistakes] == ["store.url", "worker.cores"]
 
 
 def test_what_is_not_toml_says_where() -> None:

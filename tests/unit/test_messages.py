@@ -73,6 +73,34 @@ def test_a_job_counts_from_zero(field: str) -> None:
         m.decode_job(json.dumps(message))
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("submit", "operation", "../../etc"),
+        ("cancel", "operation", "0123456789abc"),
+        ("cancel", "operation", f"{OP}\n"),
+        ("submit", "fleet", "Demo/../x"),
+        ("job-gemm", "operation", "a/b"),
+        ("job-gemm", "stage", "../facts"),
+        ("job-gemm", "stage", "s" * 41),
+        ("hello", "worker", "a b"),
+        ("hello", "worker", "w" * 256),
+        ("bye", "incarnation", "\x1b[2J"),
+        ("heartbeat", "held", [["../../etc", "multiply", 0, 0]]),
+        ("done", "operation", ""),
+        ("failed", "stage", ""),
+        ("record", "id", "../../etc"),
+        ("status", "id", "LAST"),
+        ("control", "cancelled", [".."]),
+    ],
+)
+def test_a_name_that_could_lead_elsewhere_is_refused(name: str, field: str, value: object) -> None:
+    message = json.loads(encoded(EXAMPLES[name]))
+    assert field in message
+    with pytest.raises(BadInput, match=rf"\$\.{field}"):
+        decoded(json.dumps(message | {field: value}).encode(), EXAMPLES[name])
+
+
 def test_a_job_is_named_by_operation_stage_and_index() -> None:
     assert job(m.Random(MatrixRef("s3://b/k", "zarr"), Rect(0, 1, 0, 1), "0", "1", 1)).key == (OP, "multiply", 12)
 
