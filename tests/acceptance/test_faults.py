@@ -93,7 +93,7 @@ def test_a_worker_drains(here: Place, product: str, operands: tuple[np.ndarray, 
 def test_the_coordinator_is_restarted(here: Place, product: str, operands: tuple[np.ndarray, ...]) -> None:
     pid = here.kill("coordinator", signal.SIGTERM)
     until(lambda: not psutil.pid_exists(pid), "the coordinator left")
-    assert here.log("coordinator")[-1]["event"] in {"stopped", "started", "lead_taken", "operation_adopted"}
+    assert "stopped" in {line["event"] for line in here.log("coordinator")}
     assert_exact(here, product, operands)
     assert [line for line in _supervisor(here) if line.get("child") == "coordinator" and line.get("status") == 0]
     status = here.status(product)
