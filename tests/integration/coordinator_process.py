@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tilefleet import layout
 from tilefleet.config import Duration, QueuesSection, StoreSection
@@ -36,6 +36,7 @@ from tilefleet.records import Control, OperationRecord, OperationStatus, RandomS
 from tilefleet.sqs import SqsQueues
 from tilefleet.store import Store, Stores, file_url
 
+T = TypeVar("T")
 DEADLINE_S = 20.0  # for anything to happen; nothing here asserts how fast
 ME = ("hand", "i1")
 
@@ -191,9 +192,11 @@ lease = "10 s"
     async def say_done(self, job: Job) -> None:
         """The completion alone."""
         times = JobTimes(total_s=0.1, bytes_written=10)
-        await self.tell(self.queues.completions, JobDone(self.fleet, *ME, *job.key, job.attempt, times))
+        await self.tell(
+            self.queues.completions, JobDone(self.fleet, *ME, job.operation, job.stage, job.index, job.attempt, times)
+        )
 
-    async def until(self, look: Callable[[], Awaitable[Any]]) -> Any:
+    async def until(self, look: Callable[[], Awaitable[T | None]]) -> T:
         """The first answer that is true."""
         async with asyncio.timeout(DEADLINE_S):
             while not (answer := await look()):  # noqa: ASYNC110 - other processes set no events
