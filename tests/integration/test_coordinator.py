@@ -80,6 +80,11 @@ async def test_a_restart_goes_on_with_what_lies_in_the_store(here: Scene) -> Non
     assert (status.epoch, status.stages[0].n_done) == (2, 8)
 
 
+def failure(here: Scene, job: Job, error: ErrorInfo, *, is_retryable: bool) -> JobFailed:
+    """What a worker says of an attempt that came to nothing."""
+    return JobFailed(here.fleet, *ME, job.operation, job.stage, job.index, job.attempt, error, is_retryable)
+
+
 async def test_a_failed_job_is_sent_again_and_then_fails_its_operation_by_name(here: Scene) -> None:
     await started(here)
     record = await here.submit(shape=(256, 256))
@@ -88,7 +93,7 @@ async def test_a_failed_job_is_sent_again_and_then_fails_its_operation_by_name(h
         assert job.attempt == attempt
         error = ErrorInfo("unreachable", "the store was away")
         await here.tell(
-            here.queues.completions, JobFailed(here.fleet, *ME, *job.key, job.attempt, error, is_retryable=True)
+            here.queues.completions, failure(here, job, error, is_retryable=True)
         )  # fmt: skip
     status = await here.state(record.id, "failed")
     assert status.error is not None
@@ -100,7 +105,7 @@ async def test_bad_input_found_by_a_worker_fails_the_operation_at_once(here: Sce
     record = await here.submit(shape=(256, 256))
     (job,) = await here.take(1)
     error = ErrorInfo("bad_input", "row 7 is odd")
-    await here.tell(here.queues.completions, JobFailed(here.fleet, *ME, *job.key, 0, error, is_retryable=False))
+    await here.tell(here.queues.completions, failure(here, job, error, is_retryable=False))
     status = await here.state(record.id, "failed")
     assert status.error == error
     await here.closed(record.id)

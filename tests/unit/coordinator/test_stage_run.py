@@ -1,0 +1,143 @@
+"""A stage's book-keeping: every job is done once, whatever is said about it and in whatever order."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.core.operation_run import OperationRun
+from coordinator.core.shares import FairShares
+from coordinator.core.stage_run import StageRun
+from coordinator.core.stages import RandomStage
+from coordinator.core.stragglers import is_straggling
+from coordinator.core.workers import GATHER_AT_MOST_S, GATHER_S, Workers
+from tests.unit.coordinator.driven import random_record
+from tilefleet.matrix import MatrixRef
+from tilefleet.messages import WorkerHello
+
+OUT = MatrixRef("s3://fleet/x", "zarr", (5, 1), "float64", (1, 1), is_ours=True)
+
+
+def stage_run(n_jobs: int) -> StageRun:
+    out = MatrixRef("s3://fleet/x", "zarr", (n_jobs, 1), "float64", (1, 1), is_ours=True)
+    return StageRun(RandomStage(name="s", phase="compute", out=out, block=(1, 1), low="0", high="1", seed=1))
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["take", "done", "retry", "unsent", "double", "found"]), st.integers(-1, 12)), max_size=60
+)
+
+
+@given(st.integers(0, 12), steps)
+def test_no_job_is_lost_whatever_happens(n_jobs: int, what: list[tuple[str, int]]) -> None:
+    run, now = stage_run(n_jobs), 0.0
+    for step, index in what:
+        now += 1
+        match step:
+            case "take" if run.has_ready(now):
+                run.take(now)
+            case "done":
+                was_done = 0 <= index < n_jobs and run.is_done(index)
+                assert run.mark_done(index, now) == (0 <= index < n_jobs and not was_done)
+            case "retry" | "double" if index in run.out:
+                run.retry(index, now + 2) if step == "retry" else run.double(index, now)
+            case "unsent":
+                run.return_unsent(index, now + 1)
+            case "found":
+                run.mark_found([index])
+        run.out = {taken: attempt for taken, attempt in run.out.items() if not run.is_done(taken)}
+        run.validate()
+    for _ in range(200):  # from here on everything that is sent is done
+        now += 1
+        for index in list(run.out):
+            run.mark_done(index, now)
+        if run.has_ready(now):
+            index, _number = run.take(now)
+            assert not run.is_done(index)
+    assert run.is_finished
+
+
+def test_attempts_are_numbered_and_those_nobody_made_are_not() -> None:
+    run = stage_run(2)
+    assert run.take(0.0) == (0, 0)
+    run.return_unsent(0, 1.0)
+    assert run.take(0.0) == (1, 0)
+    assert not run.has_ready(0.5)
+    assert run.next_due() == 1.0
+    assert run.take(1.0) == (0, 0)
+    assert run.retry(0, 2.0) == 1
+    assert run.take(2.0) == (0, 1)
+    assert run.newest_attempt(0) == 1
+    run.mark_done(0, 3.0)
+    assert run.newest_attempt(0) == 0
+
+
+def test_the_median_waits_for_half_of_the_jobs() -> None:
+    run = stage_run(4)
+    run.mark_done(0, 1.0)
+    run.note_duration(5.0)
+    assert run.median_s() is None
+    run.mark_done(1, 1.0)
+    run.note_duration(7.0)
+    assert run.median_s() == 6.0
+
+
+def test_a_straggler_is_three_times_slower_than_the_median_at_the_end() -> None:
+    assert is_straggling(31.0, 10.0, is_tail=True)
+    assert not is_straggling(29.0, 10.0, is_tail=True)
+    assert not is_straggling(31.0, 10.0, is_tail=False)
+    assert not is_straggling(31.0, None, is_tail=True)
+    assert not is_straggling(1.9, 0.1, is_tail=True), "a heartbeat's granularity says more"
+
+
+def test_fair_shares_follow_the_work_and_not_the_number_of_jobs() -> None:
+    class Ready(OperationRun):
+        """Always has a job of its own price."""
+
+        def __init__(self, name: str, job_s: float) -> None:
+            super().__init__(random_record(name), 0.0, 0.0)
+            stage = RandomStage(name="s", phase="compute", out=OUT, block=(1, 1), low="0", high="1", seed=1, job_s=job_s)
+            self.only = StageRun(stage)
+
+        def ready_run(self, now: float) -> StageRun:
+            return self.only
+
+    dear, cheap = Ready("000000000000", 4.0), Ready("000000000001", 1.0)
+    served = [operation.id for operation, _ in FairShares().turns([dear, cheap], 50, 0.0)]
+    assert served.count(cheap.id) == 4 * served.count(dear.id)
+    assert list(FairShares().turns([dear], 0, 0.0)) == []
+
+
+def hello(name: str, incarnation: str, memory_bytes: int = 100, flops: float = 1e9) -> WorkerHello:
+    return WorkerHello("test", name, incarnation, "0", 1, memory_bytes, flops, 1e9, 2)
+
+
+def test_workers_come_are_replaced_and_go() -> None:
+    workers = Workers()
+    assert workers.hello(hello("w", "i1"), 0.0) is None
+    assert workers.hello(hello("w", "i1"), 1.0) is None
+    replaced = workers.hello(hello("w", "i2"), 2.0)
+    assert replaced is not None
+    assert replaced.hello.incarnation == "i1"
+    assert workers.heard("w", "i1", 3.0) is None, "its old self is not heard any more"
+    assert workers.gone("w", "i1") is None
+    assert workers.lose_silent(10.0, 9.0) == []
+    assert [worker.hello.incarnation for worker in workers.lose_silent(12.0, 9.0)] == ["i2"]
+    assert len(workers) == 0
+
+
+def test_the_planner_counts_on_the_smallest_memory_and_the_mean_speed() -> None:
+    workers = Workers()
+    workers.hello(hello("a", "1", 100, 1e9), 0.0)
+    workers.hello(hello("b", "2", 300, 3e9), 0.0)
+    facts = workers.facts()
+    assert (facts.n_workers, facts.memory_bytes, facts.flops_per_s) == (2, 100, 2e9)
+
+
+def test_a_fleet_is_gathered_a_moment_after_the_last_but_not_long_after_the_first() -> None:
+    workers = Workers()
+    workers.hello(hello("a", "1"), 0.0)
+    assert workers.gathered_at == GATHER_S
+    for index in range(100):
+        workers.hello(hello(f"b{index}", f"{index}"), index * 0.1)
+    assert workers.gathered_at == GATHER_AT_MOST_S
