@@ -70,6 +70,7 @@ async def inspect(stores: Stores, location: str) -> MatrixRef:
     store, key = stores.locate(url)
     entry = await store.head(key)
     if entry is None:
+        await _is_there(stores, url)  # says when it is the bucket that is missing: the answer to a HEAD has no reason
         raise NotFound(f"there is no {where}")
     read = _npy if kind == "npy" else _csv
     return await read(store, key, url, entry.size_bytes, where)

@@ -26,6 +26,7 @@ from tilefleet.local_state import (
     Request,
     StateFiles,
     last_lines,
+    open_log,
     read_deployment,
     supervisor_pid,
     take_lock,
@@ -70,8 +71,8 @@ def remote_view(config: Config, deployment: Deployment) -> Config:
 
 
 def local_store(config: Config, url: str) -> StoreSection:
-    """[store] of everything that belongs to an embedded deployment."""
-    return msgspec.structs.replace(config.store, url=url, endpoint_url="", region="", allow_local_files=True)
+    """[store] of everything that belongs to an embedded deployment; endpoint and region are those of ``s3://`` operands."""
+    return msgspec.structs.replace(config.store, url=url, allow_local_files=True)
 
 
 def local_queues(config: Config, endpoint_url: str) -> QueuesSection:
@@ -201,7 +202,7 @@ class Hold:
         if lock is None:
             return
         try:
-            with self._files.supervisor_log.open("ab") as log:
+            with open_log(self._files.supervisor_log) as log:
                 self._log_start = log.tell()
                 self._process = _spawn(self._config, self._files, lock, log.fileno())
         finally:

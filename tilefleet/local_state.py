@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import msgspec
 
@@ -160,6 +160,13 @@ def write_private(path: Path, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
     temporary.replace(path)
+
+
+def open_log(path: Path) -> BinaryIO:
+    """A file to append to, readable by its owner only."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)  # one that was there may be of an older version
+    return os.fdopen(descriptor, "ab")
 
 
 def last_lines(path: Path, *, start: int = 0, count: int = 5) -> list[str]:

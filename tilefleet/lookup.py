@@ -13,6 +13,7 @@ from tilefleet import layout, local
 from tilefleet.bounded import for_each
 from tilefleet.errors import BadInput, NotFound
 from tilefleet.ids import is_operation_id, is_prefix
+from tilefleet.local_state import write_private
 from tilefleet.operation import read_status
 from tilefleet.records import OperationRecord, OperationStatus, from_json
 from tilefleet.session import Session
@@ -68,8 +69,9 @@ def remember(session: Session, operation: str) -> None:
     """Make this operation the last from here. Where that cannot be written, the record's time and user must do."""
     path = _memory(session)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(operation, encoding="ascii")
+        for directory in (path.parent.parent, path.parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, operation.encode("ascii"))
     except OSError:
         return
 

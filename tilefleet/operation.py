@@ -17,6 +17,7 @@ from tilefleet.errors import BadInput, Cancelled, NotFound, OperationFailed, Unr
 from tilefleet.lazy import LazyMatrix
 from tilefleet.matrix import Operand
 from tilefleet.messages import Cancel
+from tilefleet.readers import open_reads, readers
 from tilefleet.records import OperationRecord, OperationStatus, from_json
 from tilefleet.session import Session
 
@@ -110,12 +111,17 @@ class Operation:
     async def delete(self) -> None:
         """Remove its record and everything of it in the fleet's store; an OUT of the user's own stays.
 
-        Raises BadInput while it runs and was not cancelled.
+        Raises BadInput while it runs and was not cancelled, and while another open operation reads its result.
         """
         status = await self.status()
         is_over = status is not None and status.is_ended
         if not is_over and await self._store.head(layout.cancel(self.id)) is None:
             raise BadInput(f"operation {self.id} has not ended; cancel it first with 'tilefleet cancel {self.id}'")
+        if others := readers(await open_reads(self._store), self.id):
+            raise BadInput(
+                f"operation {others[0]} reads the result of operation {self.id}; wait until it has ended "
+                f"('tilefleet watch {others[0]}') or cancel it, then delete"
+            )
         # First the name under which the result opens as an array, last the record by which a second attempt finds the rest.
         await self._store.delete([f"{layout.result(self.id)}/zarr.json", layout.open_mark(self.id)])
         await self._store.delete_prefix(layout.result(self.id))

@@ -7,6 +7,8 @@ than the output and ``concurrency`` fetches are held; what takes the CPU longer 
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,11 +21,12 @@ from tilefleet.dtypes import parse_scalar
 from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.footprint import tiles_at_once
 from tilefleet.matrix import MatrixRef, Rect, tile_key
-from tilefleet.store import Buffer, Store, Stores, is_of_store, path_of, shown, translated
+from tilefleet.store import Buffer, Store, Stores, is_of_store, path_of, said, shown, translated
 from tilefleet.zarr_format import CRC32C_BYTES
 
 THREAD_BYTES = 2**20  # a crc and a copy of 1 MiB take 0.2 ms: below it a thread costs more than it saves
 FETCH_BYTES = 8 * 2**20  # ranged reads of 8–16 MiB in parallel fill a NIC
+HANDLES = 32  # of foreign arrays: an operation reads three at most, and opening one takes a request
 _GAP_BYTES = 2**20  # obstore fetches ranges closer than this together
 
 
@@ -42,7 +45,7 @@ class Reader:
     def __init__(self, stores: Stores, *, concurrency: int = 16) -> None:
         self._stores = stores
         self._concurrency = concurrency
-        self._arrays: dict[MatrixRef, Any] = {}
+        self._handles = _Handles(stores)
 
     async def read(self, ref: MatrixRef, rect: Rect, *, out: np.ndarray | None = None) -> np.ndarray:
         """The elements of ``rect`` of the matrix as stored: C order, little-endian, ``ref.dtype``, shape ``rect.shape``.
@@ -98,22 +101,48 @@ class Reader:
     def _read_codec(self, ref: MatrixRef, rect: Rect, out: np.ndarray | None) -> np.ndarray:
         """In a thread: zarr-python has an event loop in a thread of its own and blocks on it."""
         try:
-            array = self._arrays.get(ref)
-            if array is None:
-                array = self._arrays[ref] = _open_array(self._stores, ref)
+            array = self._handles.open(ref)
             block = np.asarray(array[rect.row0 : rect.row1, rect.col0 : rect.col1])
         except TilefleetError:
             raise
         except Exception as error:  # codecs raise anything on damaged bytes
+            self._handles.forget(ref)  # the array may have been written anew, with other codecs
             if is_of_store(error):
                 raise translated(error, shown(ref.url)) from error
             raise BadInput(
-                f"{shown(ref.url)} cannot be decoded by zarr-python; it is damaged or uses an unknown codec: {error}"
+                f"{shown(ref.url)} cannot be decoded by zarr-python; it is damaged or uses an unknown codec: {said(error)}"
             ) from error
         if out is None:
             return np.ascontiguousarray(block, np.dtype(ref.dtype).newbyteorder("<"))
         out[...] = block
         return out
+
+
+class _Handles:
+    """The foreign arrays that were read last, opened; used from threads."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._arrays: OrderedDict[MatrixRef, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def open(self, ref: MatrixRef) -> Any:
+        """zarr-python's array."""
+        with self._lock:
+            if ref in self._arrays:
+                self._arrays.move_to_end(ref)
+                return self._arrays[ref]
+        array = _open_array(self._stores, ref)
+        with self._lock:
+            self._arrays[ref] = array
+            while len(self._arrays) > HANDLES:
+                self._arrays.popitem(last=False)
+        return array
+
+    def forget(self, ref: MatrixRef) -> None:
+        """Open it anew the next time."""
+        with self._lock:
+            self._arrays.pop(ref, None)
 
 
 async def _paste_tile(store: Store, ref: MatrixRef, rect: Rect, target: np.ndarray, index: tuple[int, int]) -> None:

@@ -21,6 +21,7 @@ from tilefleet.config import QueuesSection
 from tilefleet.errors import BadInput, NotAllowed, NotFound, TilefleetError, Unreachable
 from tilefleet.messages import MAX_MESSAGE_BYTES
 from tilefleet.queues import BATCH, Received
+from tilefleet.sqs_keys import queue_keys
 
 MAX_WAIT_S = 20  # SQS limit of a long poll
 CALL_TIMEOUT_S = 20.0  # a call that does not wait answers in 10–50 ms; three attempts and their back-off fit in here
@@ -39,12 +40,15 @@ _REFUSED = {
 
 
 class SqsQueues:
-    """The queues of one fleet; an async context manager that holds their connections."""
+    """The queues of one fleet; an async context manager that holds their connections.
+
+    ``credentials``: access key and secret key; None: those of ``queue_keys``, else what the AWS environment says.
+    """
 
     def __init__(self, settings: QueuesSection, fleet: str, *, credentials: tuple[str, str] | None = None) -> None:
         self._settings = settings
         self._fleet = fleet
-        self._credentials = credentials
+        self._credentials = credentials or queue_keys()
         self._stack = AsyncExitStack()
         self.operations = SqsQueue(f"{fleet}-operations")
         self.jobs = SqsQueue(f"{fleet}-jobs")
@@ -230,20 +234,37 @@ class SqsQueue:
 
 
 def _client(settings: QueuesSection, credentials: tuple[str, str] | None) -> Any:
-    import aioboto3
     from aiobotocore.config import AioConfig
 
-    key, secret = credentials or (None, None)
     region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    session = aioboto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=region)
     config = AioConfig(
+        proxies=None if credentials is None else {},  # with keys of its own it is the stand-in, on this machine
         connect_timeout=5,
         read_timeout=MAX_WAIT_S + POLL_MARGIN_S,
         max_pool_connections=CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": 3},
         tcp_keepalive=True,
     )
-    return session.client("sqs", endpoint_url=settings.endpoint_url or None, config=config)
+    return _session(credentials, region).client("sqs", endpoint_url=settings.endpoint_url or None, config=config)
+
+
+def _session(credentials: tuple[str, str] | None, region: str) -> Any:
+    """With keys of its own, nothing in the user's AWS files or AWS_PROFILE counts, not even their mistakes."""
+    import aioboto3
+    from aiobotocore.session import AioSession
+
+    if credentials is None:
+        return aioboto3.Session(region_name=region)
+    own = AioSession(
+        {  # variable: key in the file, environment variable, default, conversion
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
+    return aioboto3.Session(
+        aws_access_key_id=credentials[0], aws_secret_access_key=credentials[1], region_name=region, botocore_session=own
+    )
 
 
 def _batches(bodies: Sequence[str], name: str) -> Iterator[list[str]]:

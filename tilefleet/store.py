@@ -33,6 +33,15 @@ Buffer = Any  # bytes, memoryview, obstore.Bytes, uint8 ndarray: what has the bu
 
 _REFUSED = ("ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "SignatureDoesNotMatch")
 DELETE_AT_ONCE = 1000  # S3 DeleteObjects limit
+SAID_CHARACTERS = 200  # of what a service or a codec says, in a sentence of ours
+
+# One call survives a hiccup, by 3 tries within about 2 s. What lasts longer is for ``backoff.persist``, which can be told to
+# stop and whose waits are logged; obstore alone would go on for 3 minutes.
+_RETRIES: Any = {
+    "max_retries": 3,
+    "retry_timeout": timedelta(seconds=10),
+    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=1), "base": 2},
+}
 
 
 class Entry(NamedTuple):
@@ -239,16 +248,22 @@ def _s3(bucket: str, settings: StoreSection) -> ObjectStore:
         virtual_hosted_style_request=not endpoint,
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": timedelta(seconds=settings.timeout.s)},
         credential_provider=_credentials(region),
+        retry_config=_RETRIES,
         **extra,
     )
 
 
 def _credentials(region: str) -> Any:
     from boto3 import Session
+    from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
-    session = Session(region_name=region)
-    if session.get_credentials() is None:
+    try:
+        session = Session(region_name=region)
+        found = session.get_credentials()
+    except BotoCoreError as error:
+        raise NotAllowed(f"the AWS credentials cannot be had: {said(error)}; mend AWS_PROFILE or ~/.aws/config") from error
+    if found is None:
         raise NotAllowed("there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
     return Boto3CredentialProvider(session)
 
@@ -263,12 +278,10 @@ def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  
     text = str(error)
     if isinstance(error, ValueError) or "Filenames containing trailing" in text:  # obstore keeps "name#1" for itself
         return BadInput(f"{url!r} has a character that names in the store must not have; rename it")
+    if "NoSuchBucket" in text:
+        return NotFound(f"the bucket of {url} does not exist; create it or name another")
     if isinstance(error, (NotFoundError, FileNotFoundError)) or "os error 20)" in text:  # 20: a file where a directory is named
-        return NotFound(
-            f"there is no {url}"
-            if "NoSuchBucket" not in text
-            else f"the bucket of {url} does not exist; create it or mend store.url"
-        )
+        return NotFound(f"there is no {url}")
     if isinstance(error, UnauthenticatedError) or any(code in text for code in _REFUSED):
         return NotAllowed(f"the store refused the credentials for {url} (absent, wrong or expired); renew them and try again")
     if isinstance(error, (PermissionDeniedError, PermissionError)) or "status code: 403" in text:
@@ -277,8 +290,14 @@ def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  
         return DoesNotFit(f"the disk that holds {url} is full; free space there or choose another place")
     if "invalid range" in text.lower() or "InvalidRange" in text or "status code: 416" in text:
         return BadInput(f"{url} is shorter than it should be; it was truncated or changed")
-    first_line = text.splitlines()[0] if text else type(error).__name__
-    return Unreachable(f"the store did not complete a request for {url}: {first_line}")
+    return Unreachable(f"the store did not complete a request for {url}: {said(error)}")
+
+
+def said(error: Exception) -> str:
+    """What an error says, as much as people can use: its first line without XML or HTML, at most 200 characters."""
+    first_line = next(iter(str(error).strip().splitlines()), "").partition("<")[0].rstrip(" :-")
+    text = first_line or type(error).__name__
+    return text if len(text) <= SAID_CHARACTERS else f"{text[: SAID_CHARACTERS - 1]}…"
 
 
 async def settle() -> None:

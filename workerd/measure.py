@@ -32,7 +32,7 @@ async def bytes_per_s(store: Store, name: str) -> float:
 
     Raises what the store raises, so that a worker that cannot read, write or delete says so at its start.
     """
-    key = f"probe/{name}"
+    key = f"probe-{name}"  # at the top: a directory would keep an empty folder of that name
     await store.put(key, bytes(PROBE_BYTES))
     try:
         began = time.perf_counter()

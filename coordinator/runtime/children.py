@@ -21,7 +21,7 @@ import structlog
 from coordinator.runtime.embedded import ChildSpec, command_line
 from tilefleet import parent, sd_notify
 from tilefleet.errors import BadConfig, NotAllowed, TilefleetError, Unreachable
-from tilefleet.local_state import last_lines
+from tilefleet.local_state import last_lines, open_log
 
 LOG_LIMIT_BYTES = 10 * 2**20
 MOST_UNREADY_ENDS = 5  # in a row, then the deployment fails; with the pauses below that takes at least 3 s
@@ -119,7 +119,7 @@ class Child:
         return status, was_ready
 
     async def _start(self) -> asyncio.subprocess.Process:
-        with self.log.open("ab") as log:
+        with open_log(self.log) as log:
             self._log_start = log.tell()
             return await asyncio.create_subprocess_exec(
                 *command_line(self._spec),
@@ -136,6 +136,7 @@ class Child:
         self._notify.unlink(missing_ok=True)
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         channel.bind(os.fspath(self._notify))
+        self._notify.chmod(0o600)
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Notifications(self.ready), sock=channel)
         return transport
 
@@ -165,5 +166,5 @@ def sentence_in(lines: list[str]) -> str:
 def rotate(log: Path) -> None:
     """Keep the newest 10 MiB and the 10 MiB before; who writes it appends to the same (now empty) file."""
     if log.stat().st_size > LOG_LIMIT_BYTES:
-        shutil.copyfile(log, log.with_suffix(".log.1"))
+        shutil.copy(log, log.with_suffix(".log.1"))  # with its mode
         os.truncate(log, 0)

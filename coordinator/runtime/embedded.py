@@ -1,7 +1,8 @@
 """What an embedded deployment consists of: its processes, their configurations and environments, and when it is idle.
 
-The rules: the daemons are those of production, told everything by their config file; nothing of the user's AWS set-up
-reaches them; no key stands on a command line. Files are read here, processes are not touched.
+The rules: the daemons are those of production, told everything by their config file; the user's AWS set-up is for the
+operands and outputs in S3, never for the deployment's own queues; no key stands on a command line. Files are read here,
+processes are not touched.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tilefleet.layout import CONTROL, OPEN, epoch_of_key
 from tilefleet.local import REGION, local_queues, local_store
 from tilefleet.local_state import StateFiles
 from tilefleet.quantities import format_seconds
+from tilefleet.sqs_keys import ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE
 from tilefleet.toml import to_toml
 
 QUEUES = "queues"
@@ -27,7 +29,7 @@ COORDINATOR = "coordinator"
 LEAST_MEMORY_BYTES = 512 * 2**20  # two 2048 × 2048 float64 panels, a block, and 150 MiB for the interpreter with numpy
 LONGEST_DRAIN_S = 10.0  # on a laptop nobody waits for a minute; what is given back is in the store's record
 BEACON_AGE_S = 30.0  # a beacon older than this is of a coordinator that is no more
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_OURS = ("TILEFLEET_", "NOTIFY_", "WATCHDOG_")  # said to this process, not to its children
 
 
 class Keys(NamedTuple):
@@ -53,14 +55,19 @@ class Machine(NamedTuple):
     memory_bytes: int
 
 
-def child_specs(config: Config, files: StateFiles, port: int, base: dict[str, str]) -> list[ChildSpec]:
-    """The processes; ``base`` is the environment they share."""
-    single = {**base, "OPENBLAS_NUM_THREADS": "1"}  # no arithmetic there, and no memory for its threads; workers set their own
+def child_specs(config: Config, files: StateFiles, port: int, environment: Mapping[str, str], keys: Keys) -> list[ChildSpec]:
+    """The processes; ``environment`` is the user's."""
+    base = daemon_environment(environment, keys)
+    one_thread = {"OPENBLAS_NUM_THREADS": "1"}  # no arithmetic there, and no memory for its threads; workers set their own
     daemon = os.fspath(files.config("daemon"))
     workers = [(f"w{number}", os.fspath(files.config(f"workerd-{number}"))) for number in range(1, config.local.workers + 1)]
     return [
-        ChildSpec(QUEUES, ("-P", "-m", "coordinator.runtime.standin", "--port", str(port)), single),
-        ChildSpec(COORDINATOR, ("-P", "-m", "coordinator.daemon", "--config", daemon), single),
+        ChildSpec(
+            QUEUES,
+            ("-P", "-m", "coordinator.runtime.standin", "--port", str(port)),
+            standin_environment(environment, keys) | one_thread,
+        ),
+        ChildSpec(COORDINATOR, ("-P", "-m", "coordinator.daemon", "--config", daemon), base | one_thread),
         *(ChildSpec(name, ("-P", "-m", "workerd.daemon", "--config", path), base) for name, path in workers),
     ]
 
@@ -115,22 +122,22 @@ def this_machine() -> Machine:
     return Machine(cores, memory_bytes)
 
 
-def child_environment(environment: Mapping[str, str], keys: Keys) -> dict[str, str]:
-    """The user's environment without AWS settings, proxies and our own variables; with the deployment's keys."""
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith(("AWS_", "TILEFLEET_", "NOTIFY_", "WATCHDOG_")) and name.lower() not in _PROXIES
-    }
+def daemon_environment(environment: Mapping[str, str], keys: Keys) -> dict[str, str]:
+    """The user's environment, AWS settings and proxies for S3 included, and the deployment's keys for its queues."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(_OURS)}
+    return kept | {ACCESS_KEY_VARIABLE: keys.access_key, SECRET_KEY_VARIABLE: keys.secret_key, "PYTHONUNBUFFERED": "1"}
+
+
+def standin_environment(environment: Mapping[str, str], keys: Keys) -> dict[str, str]:
+    """The user's environment without AWS settings: the stand-in plays AWS, and calls nobody."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(("AWS_", *_OURS))}
     return kept | {
         "AWS_ACCESS_KEY_ID": keys.access_key,
         "AWS_SECRET_ACCESS_KEY": keys.secret_key,
         "AWS_DEFAULT_REGION": REGION,
-        "AWS_REGION": REGION,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1,localhost",
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -1,4 +1,7 @@
-"""Results that nobody named a place for are kept for ``fleet.keep_results``; so are the records of ended operations."""
+"""Results that nobody named a place for are kept for ``fleet.keep_results``; so are the records of ended operations.
+
+The rule: what an open operation reads stays until that one has ended.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import structlog
 from coordinator.runtime.journal import remove_directories
 from tilefleet import layout
 from tilefleet.errors import BadInput, NotFound, TilefleetError
+from tilefleet.readers import open_reads, readers
 from tilefleet.records import OperationStatus, from_json
 from tilefleet.store import Store
 
@@ -47,6 +51,9 @@ class Retention:
             if operation not in self._finished_at:
                 await self._look(operation, key)
         over = [operation for operation, at in self._finished_at.items() if at + self.keep_s < now]
+        if over:
+            reads = await open_reads(self._store)
+            over = [operation for operation in over if not readers(reads, operation)]
         for operation in over:
             await self._remove(operation)
         return over

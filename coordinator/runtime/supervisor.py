@@ -28,7 +28,6 @@ from coordinator.runtime.embedded import (
     QUEUES,
     ChildSpec,
     Keys,
-    child_environment,
     child_specs,
     config_texts,
     is_idle,
@@ -66,11 +65,10 @@ class Supervisor:
         port = free_port(before)
         self._parent_pipe, self._pipe_end = os.pipe()  # never written to: its end is the message
         machine = this_machine()
-        environment = child_environment(os.environ, self._keys)
         endpoint_url = f"http://{HOST}:{port}"
         for path, text in config_texts(config, files, machine, endpoint_url).items():
             write_private(path, text.encode())
-        self._children = [self._child(spec) for spec in child_specs(config, files, port, environment)]
+        self._children = [self._child(spec) for spec in child_specs(config, files, port, os.environ, self._keys)]
         self._deployment = Deployment(
             pid=os.getpid(),
             version=__version__,
@@ -97,6 +95,7 @@ class Supervisor:
         address = self._files.socket("supervisor")
         address.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, os.fspath(address))
+        address.chmod(0o600)  # until now its directory kept others out
         tasks = [self._task(child.run(), f"run {child.name}") for child in self._children]
         tasks += [self._task(work(), work.__name__) for work in (self._become_ready, self._watch_need, self._watch_logs)]
         try:

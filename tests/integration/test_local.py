@@ -117,8 +117,8 @@ def status_without_key(endpoint_url: str) -> str:
 
 async def test_life_of_a_deployment(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the user's own")
-    monkeypatch.setenv("AWS_PROFILE", "work")
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_PROFILE", "work")  # there is no such profile: the queues must not mind
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nor go there
     files = files_of(config)
     assert local.running(config) is None
     assert not files.root.exists()  # asking starts nothing and makes nothing
@@ -145,7 +145,9 @@ async def test_life_of_a_deployment(config: Config, monkeypatch: pytest.MonkeyPa
 def check_private(files: StateFiles, deployment: Deployment) -> None:
     for directory in (files.root, files.store, files.run, files.logs):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert stat.S_IMODE(files.deployment.stat().st_mode) == 0o600
+    for path in (*files.run.iterdir(), *files.logs.iterdir(), *files.sockets.iterdir()):
+        assert (path.name, stat.S_IMODE(path.stat().st_mode) & 0o077) == (path.name, 0)
+    assert not list(files.store.glob("probe*"))
     for process in map(psutil.Process, all_pids(deployment)):
         line = " ".join(process.cmdline())
         assert deployment.access_key not in line
@@ -154,12 +156,14 @@ def check_private(files: StateFiles, deployment: Deployment) -> None:
 
 
 def check_environment(deployment: Deployment) -> None:
-    for pid in deployment.children.values():
+    for name, pid in deployment.children.items():
         environment = psutil.Process(pid).environ()
-        assert environment["AWS_SECRET_ACCESS_KEY"] == deployment.secret_key
-        assert environment["AWS_CONFIG_FILE"] == os.devnull
-        assert "AWS_PROFILE" not in environment
-        assert "HTTPS_PROXY" not in environment
+        if name == "queues":
+            assert environment["AWS_SECRET_ACCESS_KEY"] == deployment.secret_key
+            assert "AWS_PROFILE" not in environment
+        else:
+            assert (environment["AWS_SECRET_ACCESS_KEY"], environment["AWS_PROFILE"]) == ("the user's own", "work")
+            assert environment["TILEFLEET_QUEUES_SECRET_KEY"] == deployment.secret_key
 
 
 async def test_ten_clients_at_once_get_one_deployment(config: Config) -> None:

@@ -16,16 +16,26 @@ from coordinator.runtime.embedded import (
     LEAST_MEMORY_BYTES,
     Keys,
     Machine,
-    child_environment,
     child_specs,
     config_texts,
     cores_per_worker,
+    daemon_environment,
     is_idle,
     memory_per_worker_bytes,
+    standin_environment,
     this_machine,
 )
 from tilefleet import layout, sd_notify
-from tilefleet.config import Config, CoordinatorSection, FleetSection, LocalSection, Size, WorkerSection, parse
+from tilefleet.config import (
+    Config,
+    CoordinatorSection,
+    FleetSection,
+    LocalSection,
+    Size,
+    StoreSection,
+    WorkerSection,
+    parse,
+)
 from tilefleet.ids import OPERATION_ID_LENGTH
 from tilefleet.local_state import StateFiles
 from tilefleet.records import Control, to_json
@@ -51,6 +61,7 @@ def test_a_configuration_survives_being_written(name: str, state_dir: str, worke
 
 def test_the_daemons_configurations_are_valid_and_the_users_otherwise(tmp_path: Path) -> None:
     config = Config(
+        store=StoreSection(endpoint_url="http://127.0.0.1:4200", region="eu-north-1"),
         coordinator=CoordinatorSection(jobs_per_worker=7),
         worker=WorkerSection(name="mine", cores=64),
         local=LocalSection(workers=3),
@@ -62,6 +73,7 @@ def test_the_daemons_configurations_are_valid_and_the_users_otherwise(tmp_path: 
         parsed, mistakes = parse(text)
         assert mistakes == []
         assert (parsed.fleet.kind, parsed.store.url, parsed.store.allow_local_files) == ("remote", files.store.as_uri(), True)
+        assert (parsed.store.endpoint_url, parsed.store.region) == ("http://127.0.0.1:4200", "eu-north-1"), "for s3:// operands"
         assert parsed.queues.endpoint_url == "http://127.0.0.1:4100"
         assert parsed.coordinator.jobs_per_worker == 7
         assert parsed.coordinator.drain.s == 10
@@ -78,20 +90,29 @@ def test_shares_of_the_machine() -> None:
     assert this_machine().memory_bytes > 0
 
 
-def test_nothing_of_the_users_aws_reaches_the_children(tmp_path: Path) -> None:
-    users = {
-        "AWS_PROFILE": "work", "AWS_SESSION_TOKEN": "t", "AWS_ENDPOINT_URL": "x", "AWS_CONFIG_FILE": "/home/u/.aws/config",
-        "http_proxy": "p", "ALL_PROXY": "p", "TILEFLEET_CONFIG": "c", "NOTIFY_SOCKET": "/run/n", "HOME": "/home/u", "LANG": "C",
-    }  # fmt: skip
-    environment = child_environment(users, KEYS)
-    assert environment["HOME"] == "/home/u"
-    assert environment["AWS_ACCESS_KEY_ID"] == "access"
+USERS = {
+    "AWS_PROFILE": "work", "AWS_SESSION_TOKEN": "t", "AWS_ENDPOINT_URL": "x", "AWS_CONFIG_FILE": "/home/u/.aws/config",
+    "https_proxy": "p", "TILEFLEET_CONFIG": "c", "NOTIFY_SOCKET": "/run/n", "HOME": "/home/u", "LANG": "C",
+}  # fmt: skip
+OURS = {"TILEFLEET_CONFIG", "NOTIFY_SOCKET"}
+
+
+def test_the_users_aws_is_for_the_daemons_stores_and_the_deployments_keys_for_their_queues() -> None:
+    environment = daemon_environment(USERS, KEYS)
+    assert {name: environment.get(name) for name in USERS} == USERS | dict.fromkeys(OURS)
+    keys = {name: value for name, value in environment.items() if name.startswith("TILEFLEET_")}
+    assert keys == {"TILEFLEET_QUEUES_ACCESS_KEY": "access", "TILEFLEET_QUEUES_SECRET_KEY": "secret"}
+
+
+def test_nothing_of_the_users_aws_reaches_the_stand_in(tmp_path: Path) -> None:
+    environment = standin_environment(USERS, KEYS)
+    assert (environment["HOME"], environment["AWS_ACCESS_KEY_ID"]) == ("/home/u", "access")
     assert environment["AWS_CONFIG_FILE"] == environment["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
-    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "http_proxy", "ALL_PROXY"} & set(environment)
-    assert not {"TILEFLEET_CONFIG", "NOTIFY_SOCKET"} & set(environment)
-    specs = child_specs(Config(), StateFiles(tmp_path), 4100, environment)
+    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", *OURS} & set(environment)
+    specs = child_specs(Config(), StateFiles(tmp_path), 4100, USERS, KEYS)
     assert [spec.name for spec in specs] == ["queues", "coordinator", "w1", "w2"]
     assert not any("secret" in argument or "access" in argument for spec in specs for argument in spec.arguments)
+    assert [spec.environment.get("AWS_PROFILE") for spec in specs] == [None, "work", "work", "work"]
 
 
 class TestIdle:
