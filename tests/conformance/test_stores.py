@@ -6,7 +6,10 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ import pytest
 from tests.conftest import Server
 from tilefleet.config import Duration, StoreSection
 from tilefleet.errors import BadInput, NotAllowed, NotFound, Unreachable
-from tilefleet.store import Store, Stores
+from tilefleet.store import Store, Stores, said
 
 BACKENDS = ["directory", "moto", "seaweedfs"]
 S3 = pytest.mark.parametrize("kind", ["moto", "seaweedfs"], indirect=True)
@@ -277,3 +280,82 @@ async def test_a_service_that_is_not_there_is_unreachable() -> None:
     settings = StoreSection(endpoint_url="http://127.0.0.1:9", timeout=Duration("1 s"))
     with pytest.raises(Unreachable, match="s3://bucket/key"):
         await Stores(settings).open("s3://bucket").get("key")
+
+
+class _Failing(BaseHTTPRequestHandler):
+    """Answers 503 with XML to the first ``failures`` requests, and an object to those that follow."""
+
+    failures, seen = 0, 0
+
+    def do_GET(self) -> None:
+        type(self).seen += 1
+        is_failing = self.seen <= self.failures
+        body = b"<?xml version='1.0'?>\n<Error><Code>SlowDown</Code></Error>" if is_failing else b"data"
+        self.send_response(503 if is_failing else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
+        self.send_header("ETag", '"1"')
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """No line per request."""
+
+
+@contextmanager
+def failing(n_times: int) -> Iterator[tuple[Store, type[_Failing]]]:
+    handler = type("Handler", (_Failing,), {"failures": n_times})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield Stores(StoreSection(endpoint_url=f"http://127.0.0.1:{server.server_port}")).open("s3://bucket"), handler
+        server.shutdown()
+        thread.join()
+
+
+async def test_one_call_survives_a_hiccup() -> None:
+    with failing(2) as (store, handler):
+        assert await read(store, "key") == b"data"
+        assert handler.seen == 3
+
+
+async def test_one_call_leaves_longer_trouble_to_its_caller_in_a_sentence_without_xml() -> None:
+    with failing(1000) as (store, handler):
+        with pytest.raises(Unreachable) as caught:
+            await store.get("key")
+        assert handler.seen == 4
+    sentence = str(caught.value)
+    assert "s3://bucket/key" in sentence
+    assert "503" in sentence
+    assert "\n" not in sentence
+    assert "<" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("one line", "one line"),
+        ("Generic S3 error: 500: <?xml version='1.0'?><Error>", "Generic S3 error: 500"),
+        ("first\n\nDebug source:\nGeneric { store: S3 }", "first"),
+        ("x" * 500, "x" * 199 + "…"),
+        ("<html>", "ValueError"),
+        ("", "ValueError"),
+    ],
+)
+def test_what_a_library_says_is_cut_to_what_people_can_use(text: str, kept: str) -> None:
+    assert said(ValueError(text)) == kept
+
+
+@S3
+async def test_listing_a_bucket_that_is_not_there(server: Server) -> None:
+    store = opened(server, "s3://no-such-bucket/prefix")
+    with pytest.raises(NotFound, match="the bucket of s3://no-such-bucket/prefix/a does not exist"):
+        await keys(store, "a")
+    with pytest.raises(NotFound, match="the bucket of s3://no-such-bucket/prefix/a does not exist"):
+        await store.folders("a")
+
+
+async def test_a_profile_that_does_not_exist_is_named(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(NotAllowed, match=r"nobody.*mend AWS_PROFILE"):
+        stores.open("s3://bucket")

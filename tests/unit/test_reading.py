@@ -170,6 +170,37 @@ async def test_damaged_codec_chunks_are_no_result(stores: Stores, tmp_path: Path
         await Reader(stores).read(ref, WHOLE)
 
 
+async def test_an_array_written_anew_after_it_could_not_be_decoded(stores: Stores, tmp_path: Path) -> None:
+    reader = Reader(stores)
+    foreign(tmp_path / "m.zarr", compressors=codecs.ZstdCodec())
+    ref = await inspect(stores, str(tmp_path / "m.zarr"))
+    assert np.array_equal(await reader.read(ref, WHOLE), A)
+    foreign(tmp_path / "m.zarr", A + 1, compressors=codecs.GzipCodec(), overwrite=True)
+    with pytest.raises(BadInput, match="cannot be decoded"):
+        await reader.read(ref, WHOLE)
+    assert np.array_equal(await reader.read(ref, WHOLE), A + 1)
+
+
+async def test_few_foreign_arrays_are_held_open(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    original = reading._open_array
+
+    def open_array(stores: Stores, ref: MatrixRef) -> Any:
+        opened.append(ref.url)
+        return original(stores, ref)
+
+    monkeypatch.setattr(reading, "_open_array", open_array)
+    monkeypatch.setattr(reading, "HANDLES", 2)
+    refs = []
+    for name in "abc":
+        foreign(tmp_path / f"{name}.zarr", compressors=codecs.ZstdCodec())
+        refs.append(await inspect(stores, str(tmp_path / f"{name}.zarr")))
+    reader = Reader(stores)
+    for index in (0, 1, 0, 2, 0, 1):  # b is the one used least recently when c comes
+        await reader.read(refs[index], Rect(0, 3, 0, 3))
+    assert [url[-6:] for url in opened] == ["a.zarr", "b.zarr", "c.zarr", "b.zarr"]
+
+
 async def test_a_disk_that_fails_is_not_taken_for_damage(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise OSError(5, "Input/output error")
