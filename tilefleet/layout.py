@@ -4,7 +4,7 @@
 
     operations/<op>/record.json            written once by the client, before its message
     operations/<op>/cancel.json            written once by whoever cancels
-    operations/<op>/plan/<part>.json       written once by the leader: ``scan``, then ``main``
+    operations/<op>/plan/<part>.json       written once by the leader: ``gunzip``, ``scan``, then ``main``
     operations/<op>/status/<epoch>.json    rewritten by the leader of that epoch; readers believe the highest
     operations/<op>/facts/<stage>/<index>.json
     operations/<op>/parts/<index>          encoded bands of a file that is going out
@@ -13,6 +13,7 @@
     open/<op>                              an operation that has not ended, or not been cleaned up after
     matrices/<op>/                         the result, when the user named no place for it (a Zarr array)
     staging/<op>/<name>                    a local file that a far fleet cannot see
+    dead/<op or "message">-<hash>.json     a job that died, or a message in the jobs queue that nobody could read
     leader/<epoch>                         created by the coordinator that takes the lead
     control/<epoch>.json                   the leader's beacon and orders, rewritten every few seconds
 """
@@ -23,6 +24,7 @@ import re
 
 OPEN = "open"
 OPERATIONS = "operations"
+DEAD = "dead"
 LEADER = "leader"
 CONTROL = "control"
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
@@ -78,6 +80,10 @@ def result(op: str) -> str:
 
 def staging(op: str) -> str:
     return f"staging/{op}"
+
+
+def dead(name: str) -> str:
+    return f"{DEAD}/{name}.json"
 
 
 def leader(epoch: int) -> str:

@@ -1,4 +1,4 @@
-"""Queues: the port, and its implementation on SQS by aioboto3. ``MemoryQueue`` is the other one, for tests of the shells.
+"""Queues: the port. ``tilefleet.sqs`` keeps it with SQS, ``tilefleet.memory_queue`` in memory, for tests of the shells.
 
 The contract both keep (tests/conformance/): standard-queue semantics, at least once and in any order; a received message
 is hidden until its lease ends, is renewed, returned or deleted; deletion needs the newest handle; after ``max_receives``
@@ -7,9 +7,10 @@ deliveries it moves to the dead-letter queue.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 BATCH = 10  # SQS limit of entries in a batch
 REJECTED_BODY_BYTES = 200_000  # of a rejected message that are kept: JSON may escape each to six, 1 MiB is the limit
@@ -77,8 +78,23 @@ class Queues(Protocol):
         ...
 
 
+class Rejected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What lies in a dead-letter queue of a message nobody could read: why, and as much of it as fits."""
+
+    reason: str
+    body: str
+
+    @classmethod
+    def of(cls, text: str) -> Rejected | None:
+        """What ``reject`` sent; None for anything else."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return None
+
+
 async def reject(queues: Queues, queue: Queue, received: Received, reason: str) -> None:
     """Move a message nobody can read to the dead-letter queue, as ``{"reason": …, "body": …}``, for a person to look at."""
     body = received.body.encode()[:REJECTED_BODY_BYTES].decode(errors="ignore")
-    await queues.dead(queue).send([json.dumps({"reason": reason, "body": body}, ensure_ascii=False)])
+    await queues.dead(queue).send([msgspec.json.encode(Rejected(reason, body)).decode()])
     await queue.delete([received.handle])

@@ -165,6 +165,20 @@ class Control(msgspec.Struct, frozen=True):
     v: Version = VERSION
 
 
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message of the jobs queue that came to nothing: it was delivered too often, or nobody could read it."""
+
+    at: float
+    queue: str
+    """The dead-letter queue it was found in."""
+    reason: str
+    body: str
+    """The message, or its first 200 kB."""
+    operation: str = ""
+    """Whose job it was; empty where that cannot be told."""
+    v: Version = VERSION
+
+
 def to_json(value: msgspec.Struct) -> bytes:
     """Indented, so that people can read it where it lies."""
     return msgspec.json.format(msgspec.json.encode(value), indent=1)

@@ -1,6 +1,7 @@
 """The coordinator's ears: long polls of the queues and looks into the store, each turned into events.
 
 Every message is validated; one that is not ours, or not of this fleet, goes to the dead-letter queue with its reason.
+What comes to the dead-letter queue of jobs is kept in the store (``dead_letters``).
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import NamedTuple
 import structlog
 
 from coordinator.core.events import CancelAsked, DeadLettered, Event, Heard
+from coordinator.runtime.dead_letters import DeadLetters
 from coordinator.runtime.journal import Journal
 from tilefleet.backoff import Backoff
 from tilefleet.errors import BadInput, NotFound, TilefleetError
-from tilefleet.messages import Cancel, decode_client, decode_job, decode_worker
+from tilefleet.messages import Cancel, decode_client, decode_worker
 from tilefleet.queues import Queue, Received, reject
 from tilefleet.sqs import SqsQueues
 
 log = structlog.get_logger()
 
 POLL_S = 20.0
-LEFT_ALONE_S = 900.0  # a dead letter that is no job stays for people; we look at it again after that
 
 
 class Listeners(NamedTuple):
@@ -36,6 +37,7 @@ class Listeners(NamedTuple):
     restore: Callable[[], Awaitable[None]]
     stopping: asyncio.Event
     adopting: set[str]
+    dead: DeadLetters
 
     async def operations(self) -> None:
         """Take up what clients submit, look at what they cancel."""
@@ -47,7 +49,7 @@ class Listeners(NamedTuple):
 
     async def dead_jobs(self) -> None:
         """Jobs nobody finished in as many deliveries as the queue allows."""
-        await self._listen(self.queues.dead(self.queues.jobs), self._dead_job, is_dead=True)
+        await self._listen(self.queues.dead(self.queues.jobs), self._dead_job)
 
     async def inbox(self, every_s: float) -> None:
         """Take up what lies in the store, told or not: now, and again every so often. Cancels too."""
@@ -87,12 +89,12 @@ class Listeners(NamedTuple):
             log.info("operation_adopted", operation=operation, kind=adopted.record.kind, parts=list(adopted.plans))
             self.tell(adopted)
 
-    async def _listen(self, queue: Queue, take: Callable[[Received], Awaitable[None]], *, is_dead: bool = False) -> None:
+    async def _listen(self, queue: Queue, take: Callable[[Received], Awaitable[None]]) -> None:
         backoff = Backoff()
         while not self.stopping.is_set():
             try:
                 received = await queue.receive(10, POLL_S)
-                handled = [message.handle for message in received if await self._take(queue, message, take, is_dead=is_dead)]
+                handled = [message.handle for message in received if await self._take(queue, message, take)]
                 if handled:
                     await queue.delete(handled)
                 backoff.reset()
@@ -102,16 +104,13 @@ class Listeners(NamedTuple):
                 log.warning("poll_failed", queue=queue.name, error=str(error))
                 await self._pause(backoff.next_s())
 
-    async def _take(self, queue: Queue, message: Received, take: Callable[[Received], Awaitable[None]], *, is_dead: bool) -> bool:
+    async def _take(self, queue: Queue, message: Received, take: Callable[[Received], Awaitable[None]]) -> bool:
         """True when the message is to be deleted."""
         try:
             await take(message)
         except BadInput as error:
             log.warning("message_refused", queue=queue.name, error=str(error), body=message.body[:200])
-            if is_dead:
-                await queue.extend([message.handle], LEFT_ALONE_S)
-            else:
-                await reject(self.queues, queue, message, str(error))
+            await reject(self.queues, queue, message, str(error))
             return False
         return True
 
@@ -129,8 +128,8 @@ class Listeners(NamedTuple):
         self.tell(Heard(said))
 
     async def _dead_job(self, message: Received) -> None:
-        job = decode_job(message.body)
-        if job.fleet == self.fleet:
+        job = await self.dead.take(message.body, self.queues.dead(self.queues.jobs).name)
+        if job is not None:
             log.error("job_dead", operation=job.operation, job=f"{job.stage}/{job.index}", attempt=job.attempt)
             self.tell(DeadLettered(job))
 

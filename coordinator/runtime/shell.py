@@ -14,6 +14,7 @@ from coordinator.core.commands import Command, SendJobs
 from coordinator.core.events import CleanedUp, Event, QueueLost, Ticked
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.settings import SchedulerSettings
+from coordinator.runtime.dead_letters import DeadLetters
 from coordinator.runtime.dispatch import Dispatcher
 from coordinator.runtime.effects import Effects
 from coordinator.runtime.journal import Journal
@@ -70,7 +71,9 @@ class Shell:
     async def _start(self, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
         dispatcher = Dispatcher(self._queues.jobs, self.tell, self._restore)
         effects = Effects(self._journal, tasks, self.tell)
-        self._ears = Listeners(self._queues, self._journal, self._config.fleet.name, self.tell, self._restore, stopping, set())
+        fleet = self._config.fleet.name
+        dead = DeadLetters(self._store, fleet)
+        self._ears = Listeners(self._queues, self._journal, fleet, self.tell, self._restore, stopping, set(), dead)
         inbox_s = self._config.coordinator.inbox.s
         for name, loop in (
             ("scheduler", self._drive(dispatcher, effects)), ("dispatcher", dispatcher.run()), ("beacon", self._beacon()),

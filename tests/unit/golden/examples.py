@@ -80,6 +80,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
     "record": RECORD,
     "status": STATUS,
     "control": CONTROL,
+    "dead_letter": r.DeadLetter(1.8e9, "demo-jobs-dead", "not a message of ours", "{}", OP),
 }
 
 
