@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,16 +22,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tilefleet import destination, layout, lookup, preview, staging
+from tilefleet import destination, layout, lookup, ownership, preview, staging
 from tilefleet.config import Config, load
 from tilefleet.dtypes import Scalar, parse_dtype
-from tilefleet.errors import AlreadyExists, BadInput
+from tilefleet.errors import AlreadyExists, BadInput, TilefleetError
 from tilefleet.ids import OPERATION_ID_LENGTH, encode
 from tilefleet.inspection import inspect
 from tilefleet.lazy import LazyMatrix
 from tilefleet.matrix import MatrixRef, Operand
 from tilefleet.messages import Submit
 from tilefleet.operation import Operation
+from tilefleet.ownership import Owner
 from tilefleet.records import Control, OperationRecord, OperationStatus, Output, RandomSpec, to_json
 from tilefleet.session import Session
 from tilefleet.submission import Request, Shape, Source, record_of, scalar_text, verify_record
@@ -263,15 +265,33 @@ class Client:
 
     async def _hand_over(self, record: OperationRecord, started: float, save_to: str | None = None) -> Operation:
         store = self.session.store
-        await destination.make_room(self.session.stores, record.out)
+        await self._claim(record)
         record = msgspec.structs.replace(record, submitted_at=time.time(), submit_s=time.monotonic() - started)
-        await store.put_new(layout.open_mark(record.id), b"")
         if not await store.put_new(layout.record(record.id), to_json(record)):
             raise AlreadyExists(f"operation {record.id} exists already; submit again")
         await self.session.tell(Submit(self.config.fleet.name, record.id))
         if record.kind != "verify":  # "last" is the last one that made something: verifying it must not hide it
             await asyncio.to_thread(lookup.remember, self.session, record.id)
         return Operation(self.session, record, save_to=save_to)
+
+    async def _claim(self, record: OperationRecord) -> None:
+        """The open mark, then the place of the result: whoever wants the same place must see the mark beside the claim."""
+        store, stores, mark = self.session.store, self.session.stores, layout.open_mark(record.id)
+        await store.put_new(mark, b"")
+        if not destination.is_claimed(record.out):
+            return
+        try:
+            await destination.make_room(stores, record.out, Owner(record.id, store.url))
+            if await store.put_new(mark, b""):  # clearing took so long that the coordinator forgot the first one
+                await ownership.check(stores.open(str(record.out.url)), record.id)
+        except BaseException:
+            await asyncio.shield(self._withdraw(record.id))
+            raise
+
+    async def _withdraw(self, operation: str) -> None:
+        await staging.withdraw(self.session, operation)
+        with suppress(TilefleetError):
+            await self.session.store.delete([layout.open_mark(operation)])
 
 
 def submitted_by() -> str:

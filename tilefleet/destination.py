@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from tilefleet import layout
+from tilefleet import layout, ownership
 from tilefleet.errors import AlreadyExists, BadInput, NotAllowed, NotFound
 from tilefleet.inspection import locate
+from tilefleet.ownership import Owner
 from tilefleet.records import Output
 from tilefleet.store import Stores, path_of
 from tilefleet.submission import output_of, shown
@@ -88,26 +89,32 @@ def _is_empty_directory(path: Path, out: Output) -> bool:
 
 
 async def _check_remote(stores: Stores, url: str, out: Output) -> None:
-    store, key = stores.locate(url)
-    is_there = await store.head(key) is not None
-    async for _ in store.entries(key):
-        is_there = True
-        break
-    if is_there and not out.is_overwrite:
-        raise _already(url)
-
-
-async def make_room(stores: Stores, out: Output) -> None:
-    """Remove the array that stands under a URL and is to be replaced, ``zarr.json`` first, so that no half of it opens.
-
-    Workers write the new tiles straight to the URL and leave alone what is there. A local array is replaced by a rename
-    when the new one is complete, and a file in one piece; both stay until then.
-    """
-    if out.url is None or not out.is_overwrite or out.format != "zarr" or out.url.startswith("file:"):
+    if out.format == "zarr":
+        await ownership.check_free(stores, stores.open(url), is_overwrite=out.is_overwrite)
+    if out.is_overwrite:
         return
-    store = stores.open(out.url)
-    await store.delete(_ZARR_FILES)
-    await store.delete_prefix("")
+    store, key = stores.locate(url)
+    if await store.head(key) is not None:
+        raise _already(url)
+    if out.format != "zarr":
+        async for _ in store.entries(key):
+            raise _already(url)
+
+
+async def make_room(stores: Stores, out: Output, owner: Owner) -> None:
+    """Claim an array's URL, and remove the array that stands there and is to be replaced.
+
+    Workers write the new tiles straight to the URL. A local array is replaced by a rename when the new one is complete, and
+    a file in one piece; both stay until then. Raises AlreadyExists when somebody else writes there or was faster.
+    """
+    if is_claimed(out):
+        assert out.url is not None  # noqa: S101 - is_claimed
+        await ownership.claim(stores, stores.open(out.url), owner, is_overwrite=out.is_overwrite)
+
+
+def is_claimed(out: Output) -> bool:
+    """Whether the tiles go straight to the output: an array in S3."""
+    return out.url is not None and out.format == "zarr" and not out.url.startswith("file:")
 
 
 def _already(place: Path | str) -> AlreadyExists:

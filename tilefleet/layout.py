@@ -16,6 +16,10 @@
     dead/<op or "message">-<hash>.json     a job that died, or a message in the jobs queue that nobody could read
     leader/<epoch>                         created by the coordinator that takes the lead
     control/<epoch>.json                   the leader's beacon and orders, rewritten every few seconds
+
+and below an OUT.zarr in S3::
+
+    tilefleet/owner/<number>               whose array it is: the highest number counts
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ OPERATIONS = "operations"
 DEAD = "dead"
 LEADER = "leader"
 CONTROL = "control"
+OWNERS = "tilefleet/owner"
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 
 
@@ -94,6 +99,10 @@ def control(epoch: int) -> str:
     return f"{CONTROL}/{epoch:06d}.json"
 
 
+def owner(number: int) -> str:
+    return f"{OWNERS}/{number:06d}"
+
+
 def indexed(prefix: str, index: int) -> str:
     """Key of the index-th small object under a prefix of facts or parts; sorts as the numbers do."""
     return f"{prefix}/{index:08d}"
@@ -106,6 +115,6 @@ def index_of_key(key: str) -> int | None:
 
 
 def epoch_of_key(key: str) -> int | None:
-    """Epoch of a leader, control or status key; None for a key of another kind."""
+    """Epoch of a leader, control or status key, number of an owner; None for a key of another kind."""
     name = key.rsplit("/", 1)[-1].removesuffix(".json")
     return int(name) if _NUMBER.match(name) else None

@@ -12,11 +12,15 @@ import secrets
 import shutil
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
+from tilefleet import ownership
 from tilefleet.destination import check_output, locate_output
+from tilefleet.errors import TilefleetError
 from tilefleet.formats import npy
 from tilefleet.matrix import Grid, MatrixRef, Rect, ceil_div, default_tile
+from tilefleet.ownership import Owner
 from tilefleet.records import Output
 from tilefleet.store import Buffer, Store, Stores, file_url, path_of
 from tilefleet.writing import encode_band, publish_directory, publish_zarr, write_file, write_tiles
@@ -47,10 +51,7 @@ async def save(stores: Stores, matrix: LazyMatrix, out: str | os.PathLike[str], 
 async def _save_zarr(stores: Stores, matrix: LazyMatrix, url: str, *, is_overwrite: bool) -> None:
     token = secrets.token_hex(6)
     if not url.startswith("file:"):
-        store = stores.open(url)
-        await store.delete(["zarr.json"])  # from here on nobody takes it for an array
-        await store.delete_prefix("")
-        await _write_array(store, matrix, url, token)
+        await _save_remote(stores, matrix, url, token, is_overwrite=is_overwrite)
         return
     out = path_of(url)
     staged = out.with_name(f".{out.name}.partial-{token}")
@@ -61,11 +62,25 @@ async def _save_zarr(stores: Stores, matrix: LazyMatrix, url: str, *, is_overwri
         await asyncio.to_thread(shutil.rmtree, staged, ignore_errors=True)
 
 
+async def _save_remote(stores: Stores, matrix: LazyMatrix, url: str, token: str, *, is_overwrite: bool) -> None:
+    store = stores.open(url)
+    await ownership.claim(stores, store, Owner(token), is_overwrite=is_overwrite)
+    try:
+        await _write_array(store, matrix, url, token)
+    except BaseException:
+        with suppress(TilefleetError):
+            await asyncio.shield(ownership.give_up(store, token))
+        raise
+
+
 async def _write_array(store: Store, matrix: LazyMatrix, url: str, token: str) -> None:
     tile = matrix.tile or default_tile(matrix.shape, matrix.dtype.itemsize)
     ref = MatrixRef(url, "zarr", matrix.shape, matrix.dtype.name, tile, is_ours=True)
     for rect in _groups(ref.grid, matrix.dtype.itemsize):
-        await write_tiles(store, ref, rect, await matrix.read(rect, concurrency=CONCURRENCY), concurrency=CONCURRENCY)
+        block = await matrix.read(rect, concurrency=CONCURRENCY)
+        await write_tiles(store, ref, rect, block, operation=token, concurrency=CONCURRENCY)
+    if not url.startswith("file:"):
+        await ownership.check(store, token)
     await publish_zarr(store, ref, token)
 
 

@@ -1,4 +1,4 @@
-"""Writing results: tiles that are never overwritten, metadata last of all, files that appear whole or not at all.
+"""Writing results: tiles that are written once, metadata last of all, files that appear whole or not at all.
 
 The rule: every step may be repeated, also by two workers at once, and changes nothing the second time.
 """
@@ -13,6 +13,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,23 +21,27 @@ from typing import Literal
 import google_crc32c
 import numpy as np
 
-from tilefleet import layout
+from tilefleet import layout, ownership
 from tilefleet.bounded import for_each
 from tilefleet.errors import AlreadyExists, NotFound
 from tilefleet.footprint import tiles_at_once
 from tilefleet.formats import csv
 from tilefleet.matrix import MatrixRef, Rect, tile_key
 from tilefleet.reading import FETCH_BYTES, in_thread_if_large
-from tilefleet.store import Buffer, Store, Stores, path_of, translated
+from tilefleet.store import Buffer, Store, Stores, path_of, shown, translated
 from tilefleet.zarr_format import CRC32C_BYTES, METADATA_KEY, metadata_json, operation_of
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # file systems without hard links
 
 
-async def write_tiles(store: Store, ref: MatrixRef, rect: Rect, block: np.ndarray, *, concurrency: int = 16) -> int:
+async def write_tiles(
+    store: Store, ref: MatrixRef, rect: Rect, block: np.ndarray, *, operation: str | None = None, concurrency: int = 16
+) -> int:
     """Create the tiles of ``rect`` (tile-aligned) from ``block`` of shape ``rect.shape``; existing ones are left alone.
 
-    Tiles at the edges are padded with zeros to full size; each ends in its crc32c. Returns the bytes written.
+    Only one that a former owner of the place was late with is replaced, when ``operation`` says for whom this is; raises
+    AlreadyExists when the place has another owner by now. Tiles at the edges are padded with zeros to full size; each ends
+    in its crc32c. Returns the bytes written.
     """
     if block.shape != rect.shape or not _is_aligned(ref, rect):
         raise ValueError(f"a block of {block.shape} for {rect} does not consist of whole tiles of {ref.grid}")
@@ -48,10 +53,26 @@ async def write_tiles(store: Store, ref: MatrixRef, rect: Rect, block: np.ndarra
         body = await in_thread_if_large(part.nbytes, encode_tile, ref, part)
         if await store.put_new(tile_key(*index), body):
             n_bytes += len(body)
+        elif operation is not None:
+            await _settle(store, tile_key(*index), body, operation)
 
     tile_bytes = ref.grid.tile[0] * ref.grid.tile[1] * block.itemsize
     await for_each(ref.grid.tiles_in(rect), write, concurrency=tiles_at_once(tile_bytes, concurrency), name="write-tile")
     return n_bytes
+
+
+async def _settle(store: Store, key: str, body: np.ndarray, operation: str) -> None:
+    """A tile was there: another attempt's, or in S3 one of an operation that had ended and whose worker did not know."""
+    entry = await store.head(key)
+    if entry is not None and entry.size_bytes == len(body):
+        end = await store.get_range(key, len(body) - CRC32C_BYTES, len(body))
+        if bytes(end) == body[-CRC32C_BYTES:].tobytes():
+            return
+    if (await ownership.newest(store)).owner is None:  # a place of the operation's own: attempts may differ by rounding
+        return
+    await ownership.check(store, operation)
+    if await store.head(METADATA_KEY) is None:  # what is published stays
+        await store.put(key, body)
 
 
 def encode_tile(ref: MatrixRef, part: np.ndarray) -> np.ndarray:
@@ -71,8 +92,14 @@ def encode_tile(ref: MatrixRef, part: np.ndarray) -> np.ndarray:
 
 
 async def publish_zarr(store: Store, ref: MatrixRef, operation: str) -> None:
-    """Write ``zarr.json``, which makes the tiles under ``store`` an array. Once it is there, it stays as it is."""
-    await store.put_new(METADATA_KEY, metadata_json(ref, operation))
+    """Write ``zarr.json``, which makes the tiles under ``store`` an array. Once it is there, it stays as it is.
+
+    Raises AlreadyExists when there is one that another operation wrote.
+    """
+    if await store.put_new(METADATA_KEY, metadata_json(ref, operation)):
+        return
+    if operation_of(bytes(await store.get(METADATA_KEY))) != operation:
+        raise _exists(shown(store.url))
 
 
 def publish_directory(staged: Path, out: Path, operation: str, *, is_overwrite: bool) -> None:
@@ -126,9 +153,32 @@ async def join_parts(
         if not await _has_same_bytes(store, key, entry.size_bytes, pieces()):
             raise _exists(out_url)
         return entry.size_bytes
-    await store.put_stream(key, pieces())
+    if is_overwrite:
+        await store.put_stream(key, pieces())
+    else:
+        await _put_new(store, key, pieces(), out_url)
     written = await store.head(key)
     return written.size_bytes if written else 0
+
+
+async def _put_new(store: Store, key: str, pieces: AsyncIterator[bytes], out_url: str) -> None:
+    """Create an object. One of more than ``FETCH_BYTES`` is a multi-part upload, which S3 lets replace what came meanwhile."""
+    begun: list[bytes] = []
+    async for piece in pieces:
+        begun.append(piece)
+        if sum(map(len, begun)) > FETCH_BYTES:
+            await store.put_stream(key, _chained(begun, pieces))
+            return
+    body = b"".join(begun)
+    if not await store.put_new(key, body) and bytes(await store.get(key)) != body:
+        raise _exists(out_url)
+
+
+async def _chained(begun: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    while begun:
+        yield begun.pop(0)
+    async for piece in rest:
+        yield piece
 
 
 async def _pieces(stores: Stores, parts_url: str, n_parts: int, header: bytes, is_gzip: bool) -> AsyncIterator[bytes]:
@@ -222,9 +272,19 @@ def _move(staged: Path, out: Path, replaced: Path, *, is_overwrite: bool) -> Non
     try:
         staged.rename(out)
     except OSError as error:
+        restore_replaced(staged)
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise _exists(str(out)) from None
         raise
+
+
+def restore_replaced(staged: Path) -> None:
+    """Bring back what an operation had moved aside to replace it, when it ended before its own array had the name."""
+    name, mark, operation = staged.name.removeprefix(".").rpartition(".partial-")
+    out, replaced = staged.with_name(name), staged.with_name(f".{name}.replaced-{operation}")
+    with suppress(OSError):
+        if mark and name and replaced.exists() and not out.exists():
+            replaced.rename(out)
 
 
 def _is_published(out: Path, operation: str) -> bool:

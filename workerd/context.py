@@ -141,10 +141,10 @@ class Context:
         return data
 
     async def write(self, ref: MatrixRef, rect: Rect, block: np.ndarray) -> None:
-        """Commit the tiles of a block; those that are there already stay."""
-        store = self.open(ref.url)
+        """Commit the tiles of a block; those of this operation that are there already stay."""
+        store, operation, n = self.open(ref.url), self.job.operation, self._around.concurrency
         self.checkpoint()
-        n_bytes = await self.commit(lambda: write_tiles(store, ref, rect, block, concurrency=self._around.concurrency))
+        n_bytes = await self.commit(lambda: write_tiles(store, ref, rect, block, operation=operation, concurrency=n))
         self.clock.count("bytes_written", n_bytes)
 
     async def put_new(self, url: str, data: Buffer) -> bool:

@@ -12,11 +12,12 @@ from coordinator.core.events import Adopted
 from coordinator.core.plans import PARTS, Part, Plan
 from coordinator.core.stages import CheckStage, GunzipStage, PublishStage, ScanStage, Stage
 from coordinator.runtime.leadership import newest_epoch
-from tilefleet import layout
+from tilefleet import layout, ownership
 from tilefleet.errors import BadInput, ErrorInfo, NotFound
 from tilefleet.messages import Facts, decode_facts
 from tilefleet.records import OperationRecord, OperationStatus, from_json, to_json
 from tilefleet.store import Store, Stores, path_of
+from tilefleet.writing import restore_replaced
 
 WITH_FACTS = (ScanStage, GunzipStage, PublishStage, CheckStage)
 READS_AT_ONCE = 32
@@ -96,8 +97,12 @@ class Journal:
         for prefix in prefixes:
             await self._store.delete_prefix(prefix)
         for url in command.urls:
-            await self._stores.open(url).delete_prefix("")
+            if url.startswith("file:"):  # a directory whose name has the operation's id
+                await self._stores.open(url).delete_prefix("")
+            else:  # one of the prefixes above, or an OUT that may have another owner by now
+                await ownership.give_up(self._stores.open(url), operation)
         await asyncio.to_thread(remove_directories, [*map(self._store.url_of, prefixes), *command.urls])
+        await asyncio.to_thread(_restore_replaced, command.urls)
         await self._store.delete([layout.open_mark(operation)])
 
     async def _plans(self, operation: str) -> dict[Part, Plan]:
@@ -134,6 +139,12 @@ class Journal:
                 return index, decode_facts(bytes(await store.get(layout.indexed("", index).lstrip("/"))))
 
         return dict(await asyncio.gather(*(read(index) for index in done)))
+
+
+def _restore_replaced(urls: tuple[str, ...]) -> None:
+    for url in urls:
+        if url.startswith("file:"):
+            restore_replaced(path_of(url))
 
 
 def remove_directories(urls: list[str]) -> None:

@@ -74,6 +74,31 @@ def test_from_s3_to_s3(far: Fleet) -> None:
     assert here.json("info", f"{root}/c.zarr")["shape"] == [700, 257]
 
 
+def test_one_place_in_s3_is_one_operations(far: Fleet) -> None:
+    """Same shape, same tiles, same keys: the values tell whose they are."""
+    here = far.client
+    out = f"{here.config.store.url.rsplit('/', 1)[0]}/user/contested.zarr"
+    here.output("convert", "a.npy", out)
+    here.output("scale", "a.npy", "2", "-o", out, "--overwrite")
+    here.output("convert", out, "contested.npy", "--overwrite")
+    np.testing.assert_array_equal(np.load(here.directory / "contested.npy"), A * 2)
+
+    far.daemons["coordinator"].send_signal(signal.SIGSTOP)
+    first = here.output("scale", "a.npy", "5", "-o", out, "--overwrite", "--no-wait")
+    for more in ([], ["--overwrite"]):
+        refused = here.run("scale", "a.npy", "3", "-o", out, *more)
+        assert refused.returncode == 11
+        assert f"is being written by operation {first}" in " ".join(refused.stderr.split())
+    far.daemons["coordinator"].send_signal(signal.SIGCONT)
+    assert here.run("watch", first, "--progress", "none").returncode == 0
+    here.output("convert", out, "contested.npy", "--overwrite")
+    np.testing.assert_array_equal(np.load(here.directory / "contested.npy"), A * 5)
+    until(lambda: f"open/{first}" not in objects(here), "the first one is cleaned up after")
+    here.output("scale", "a.npy", "3", "-o", out, "--overwrite")
+    here.output("convert", out, "contested.npy", "--overwrite")
+    np.testing.assert_array_equal(np.load(here.directory / "contested.npy"), A * 3)
+
+
 def test_kept_by_the_fleet(far: Fleet) -> None:
     """get, verify and delete; what was staged for it and in between is gone before."""
     here = far.client

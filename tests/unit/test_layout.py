@@ -14,7 +14,7 @@ OP = "3f9k2m7q0xyz"
 
 
 def _keys() -> list[str]:
-    given_values = {"op": OP, "part": "main", "stage": "scan", "name": "a", "epoch": 7, "prefix": "p", "index": 3}
+    given_values = {"op": OP, "part": "main", "stage": "scan", "name": "a", "epoch": 7, "prefix": "p", "index": 3, "number": 9}
     functions = [f for _, f in inspect.getmembers(layout, inspect.isfunction) if inspect.signature(f).return_annotation == "str"]
     return [function(*(given_values[name] for name in inspect.signature(function).parameters)) for function in functions]
 

@@ -68,7 +68,9 @@ async def test_what_is_written_first_stays(stores: Stores, tmp_path: Path) -> No
     assert np.array_equal(decode_tile(await store.get("c/1/1"), ref, "u"), A[16:32, 32:64])
     await publish_zarr(store, ref, "first")
     before = await store.get("zarr.json")
-    await publish_zarr(store, ref, "second")
+    await publish_zarr(store, ref, "first")
+    with pytest.raises(AlreadyExists, match=r"m\.zarr exists already"):
+        await publish_zarr(store, ref, "second")
     assert bytes(await store.get("zarr.json")) == bytes(before)
 
 

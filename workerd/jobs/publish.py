@@ -1,18 +1,20 @@
 """The last job of an operation: make the result appear under its name, whole or not at all.
 
 An array appears with its ``zarr.json`` (in a directory: by the rename of the staged one); a file or an object when its
-parts are joined. A mark among the operation's facts says that it was done.
+parts are joined. In S3, where the tiles lie in their place already, that must still be this operation's. A mark among the
+operation's facts says that it was done.
 """
 
 from __future__ import annotations
 
 import asyncio
 
+from tilefleet import layout, ownership
 from tilefleet.dtypes import parse_dtype
 from tilefleet.errors import BadInput
 from tilefleet.formats.npy import header_bytes
 from tilefleet.messages import BytesFact, Publish
-from tilefleet.store import path_of
+from tilefleet.store import Store, path_of
 from tilefleet.writing import join_parts, publish_directory, publish_zarr
 from workerd.context import Context, Outcome
 
@@ -27,7 +29,7 @@ async def run(work: Publish, context: Context) -> Outcome:
 async def _array(work: Publish, context: Context) -> int:
     store = context.open(work.out.url)
     if work.staged_url is None:
-        await context.commit(lambda: publish_zarr(store, work.out, work.operation))
+        await context.commit(lambda: _in_place(store, work))
         return 0
     staging = context.open(work.staged_url)
     staged, out = path_of(work.staged_url), path_of(work.out.url)
@@ -38,6 +40,12 @@ async def _array(work: Publish, context: Context) -> int:
     with context.clock.phase("committed"):
         await asyncio.to_thread(publish_directory, staged, out, work.operation, is_overwrite=work.is_overwrite)
     return 0
+
+
+async def _in_place(store: Store, work: Publish) -> None:
+    if not work.out.url.endswith(f"/{layout.result(work.operation)}"):  # a place that others may want too
+        await ownership.check(store, work.operation)
+    await publish_zarr(store, work.out, work.operation)
 
 
 async def _file(work: Publish, context: Context) -> int:
