@@ -92,7 +92,8 @@ def _array(source: Any, name: str) -> np.ndarray:
     except ValueError as error:
         raise BadInput(f"matrix {name} cannot be made an array: {error}") from error
     if array.ndim != 2:
-        raise BadInput(f"matrix {name} has {array.ndim} dimensions, not 2; for a vector use reshape(1, -1) or reshape(-1, 1)")
+        has = "1 dimension" if array.ndim == 1 else f"{array.ndim} dimensions"
+        raise BadInput(f"matrix {name} has {has}, not 2; for a vector use reshape(1, -1) or reshape(-1, 1)")
     return array
 
 

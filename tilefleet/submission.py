@@ -146,7 +146,7 @@ def result_type(record: OperationRecord) -> ResultType:
         case "add" | "subtract":
             return _sum(record)
         case "random":
-            return _random(record.random)
+            return check_random(record.random)
         case "verify":
             if record.checked is None:
                 raise BadInput(f"operation {record.id} names no result to verify")
@@ -236,7 +236,8 @@ def _sum(record: OperationRecord) -> ResultType:
     return ResultType(a_shape or b_shape, added_dtype(a_dtype, b_dtype, is_subtraction=record.kind == "subtract"))
 
 
-def _random(spec: RandomSpec | None) -> ResultType:
+def check_random(spec: RandomSpec | None) -> ResultType:
+    """Shape and dtype of a random matrix. Raises BadInput for what cannot be made."""
     if spec is None:
         raise BadInput("random needs a shape, an element type, low, high and a seed")
     if len(spec.shape) != 2 or min(spec.shape) < 0:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.door import command
+from coordinator.cli.door import FACTOR, command
 from coordinator.cli.options import (
     CompareOption,
     CsvDtypeOption,
@@ -28,12 +28,13 @@ FAMILY = "Compute"
 
 TransposeA = Annotated[bool, typer.Option("--transpose-a", help="Use the transpose of A; it costs no extra pass over the data.")]
 TransposeB = Annotated[bool, typer.Option("--transpose-b", help="Use the transpose of B.")]
+TransposeC = Annotated[bool, typer.Option("--transpose-c", help="Use the transpose of the matrix that is added.")]
 Alpha = Annotated[str | None, typer.Option("--alpha", metavar="NUMBER", help="Factor of the product: 2, 0.5, 1e-3, 1+2j.")]
 Beta = Annotated[str | None, typer.Option("--beta", metavar="NUMBER", help="Factor of the matrix that is added.")]
 AddTo = Annotated[
     str | None, typer.Option("--add-to", "--c", metavar="C", help="Matrix to add the product to; it is not changed.")
 ]
-Factor = Annotated[str, typer.Argument(metavar="ALPHA", help="The factor: 2, 0.5, 1e-3, 1+2j (after --, when negative).")]
+Factor = Annotated[str, typer.Argument(metavar=FACTOR, help="The factor: 2, -0.5, 1e-3, -1+2j.")]
 
 
 @command(
@@ -59,6 +60,7 @@ def multiply(
     alpha: Alpha = None,
     beta: Beta = None,
     add_to: AddTo = None,
+    transpose_c: TransposeC = False,
     overwrite: OverwriteOption = False,
     no_wait: NoWaitOption = False,
     csv_dtype: CsvDtypeOption = None,
@@ -67,17 +69,19 @@ def multiply(
     compare: CompareOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """The matrix product: alpha · op(A) · op(B) + beta · C, where op is the transpose or nothing.
+    """The matrix product: alpha · op(A) · op(B) + beta · op(C), where op is the transpose or nothing.
 
     Element types follow NumPy's rules for alpha * (A @ B) + beta * C, step by step; integers are exact, wrap-around included.
     "matmul" is the same command.
     """
     from tilefleet.submission import Request
 
+    if transpose_c and add_to is None:
+        raise typer.BadParameter("--transpose-c goes with --add-to")
     manner = Manner.of(no_wait, progress, time, compare, quiet)
     request = Request(
-        kind="multiply", a=a, b=b, c=add_to, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha, beta=beta, out=out,
-        overwrite=overwrite, csv_dtype=csv_dtype, command=session.command_line,
+        kind="multiply", a=a, b=b, c=add_to, transpose_a=transpose_a, transpose_b=transpose_b, transpose_c=transpose_c,
+        alpha=alpha, beta=beta, out=out, overwrite=overwrite, csv_dtype=csv_dtype, command=session.command_line,
     )  # fmt: skip
     carry_out(session, request, manner)
 
@@ -176,7 +180,7 @@ def transpose(
     under=FAMILY,
     examples=(
         ("tilefleet scale a.npy 0.5 -o half.npy", "every element times 0.5"),
-        ("tilefleet scale a.npy -o minus.npy -- -1", "a negative factor comes after --"),
+        ("tilefleet scale a.npy -1 -o minus.npy", "every element with the other sign"),
     ),
 )
 def scale(

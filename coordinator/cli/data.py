@@ -96,10 +96,11 @@ def random(
 
     It depends on shape, element type, bounds and seed alone, not on the fleet or the tiles.
     """
-    from tilefleet.submission import Request
+    from tilefleet.submission import Request, check_random
 
     manner = Manner.of(no_wait, progress, time, None, quiet)
     spec = random_spec(shape, dtype, low, high, seed)
+    check_random(spec)
     if seed is None and not quiet:
         session.remark(f"seed {spec.seed} (repeat with --seed {spec.seed})")
     carry_out(session, Request(kind="random", random=spec, out=out, overwrite=overwrite, command=session.command_line), manner)

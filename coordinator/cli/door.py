@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -39,8 +40,28 @@ VersionOption = Annotated[
 _COMMON = {"config": ConfigOption, "json": JsonOption, "debug": DebugOption}
 
 
+FACTOR = "ALPHA"  # metavar of an argument that may be negative
+_NEGATIVE = re.compile(r"-\.?[0-9]")
+
+
+def _with_negative_numbers(args: list[str], takes_value: set[str]) -> list[str]:
+    end = args.index("--") if "--" in args else len(args)
+    before = ["", *args]
+    return [f" {arg}" if i < end and _NEGATIVE.match(arg) and before[i] not in takes_value else arg for i, arg in enumerate(args)]
+
+
+def _names_with_value(parameter: Any) -> list[str]:
+    return [] if parameter.param_type_name == "argument" or parameter.is_flag else list(parameter.opts)
+
+
 class Command(TyperCommand):
-    """A command whose help is ours."""
+    """A command whose help is ours, and which takes a negative number for ALPHA as it is."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """click takes what begins with "-" for an option; a number that is no option's value is hidden from it by a blank."""
+        if any(parameter.metavar == FACTOR for parameter in self.params):
+            args = _with_negative_numbers(args, {name for one in self.params for name in _names_with_value(one)})
+        return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The usage line above a mistake in the command line: the same as in the help."""

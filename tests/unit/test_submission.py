@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tilefleet import staging
 from tilefleet.dtypes import SUPPORTED
 from tilefleet.errors import BadInput
 from tilefleet.matrix import MatrixRef, Operand
@@ -196,3 +197,10 @@ def test_a_verification_names_operands_and_result_and_is_not_verified_itself() -
     assert result_type(made).shape == (3, 5)
     with pytest.raises(BadInput, match="itself a verification"):
         verify_record(made, npy("c.npy", (3, 5)), operation="c" * 12, submitted_by="me@here")
+
+
+def test_a_vector_is_told_in_the_singular() -> None:
+    with pytest.raises(BadInput, match=r"matrix b has 1 dimension, not 2"):
+        staging._array(np.ones(3), "b")
+    with pytest.raises(BadInput, match=r"matrix b has 3 dimensions, not 2"):
+        staging._array(np.ones((1, 2, 3)), "b")
