@@ -204,7 +204,8 @@ MESSAGES = {
     "Facts: small results of jobs": ("CsvFacts", "CheckFacts", "BytesFact"),
     "Matrices in messages": ("MatrixRef", "Operand", "Rect"),
     "Objects in the store": (
-        "OperationRecord", "RandomSpec", "Output", "OperationStatus", "StageStatus", "Totals", "Control", "WorkerView", "DeadLetter",
+        "OperationRecord", "RandomSpec", "Output", "OperationStatus", "StageStatus", "Totals", "Control", "WorkerView",
+        "DeadLetter",
     ),
 }  # fmt: skip
 
