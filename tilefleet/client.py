@@ -35,7 +35,7 @@ from tilefleet.operation import Operation
 from tilefleet.ownership import Owner
 from tilefleet.records import Control, OperationRecord, OperationStatus, Output, RandomSpec, to_json
 from tilefleet.session import Session
-from tilefleet.submission import Request, Shape, Source, record_of, scalar_text, verify_record
+from tilefleet.submission import Request, Shape, Source, record_of, scalar_text, shown, verify_record
 
 OutPath = str | os.PathLike[str] | None
 
@@ -95,11 +95,13 @@ class Client:
         inputs = [operand.matrix.url for operand in operands.values()]
         await destination.check_output(self.session.stores, out, inputs, self.session.store.url)
         await self.session.connect()
-        record = await self._staged(record, sources)
+        names = {name: shown(source.operand.matrix.url) for name, source in sources.items() if source.is_upload}
+        record = msgspec.structs.replace(await self._staged(record, sources), names=names)
         if not _is_for_client(out, is_local=self.session.is_local):
             return await self._hand_over(record, started)
         # Far workers cannot write a local OUT: the result stays in the store, and Operation.wait fetches it.
-        own = msgspec.structs.replace(record, out=Output(is_overwrite=out.is_overwrite))
+        names = names | {"out": shown(out.url or "")}
+        own = msgspec.structs.replace(record, out=Output(is_overwrite=out.is_overwrite), names=names)
         return await self._hand_over(own, started, save_to=out.url)
 
     async def multiply(

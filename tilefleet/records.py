@@ -70,6 +70,9 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long the client took before it wrote this: looking at the inputs, staging them."""
     command: str = ""
     """The command line or call, for people."""
+    names: dict[str, str] = {}
+    """For people: the user's own path of an operand that was copied for the fleet (``a``, ``b``, ``c``), and of an OUT that the
+    client fetches (``out``), where workers see neither."""
     v: Version = VERSION
 
 

@@ -279,5 +279,5 @@ def verify_record(
     return OperationRecord(
         id=operation, kind="verify", a=record.a, b=record.b, c=record.c, alpha=record.alpha, beta=record.beta,
         random=record.random, csv_dtype=record.csv_dtype, verifies=record.id, verifies_kind=record.kind, checked=result,
-        submitted_by=submitted_by, command=command,
+        submitted_by=submitted_by, command=command, names={name: text for name, text in record.names.items() if name != "out"},
     )  # fmt: skip

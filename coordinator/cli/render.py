@@ -76,7 +76,7 @@ def age_text(at_s: float, now_s: float) -> str:
 
 def expression(record: OperationRecord) -> str:
     """What was asked for, as a formula over file names: ``2 · a.npy @ b.csvᵀ + 0.5 · c.npy``."""
-    a, b, c = (_operand(operand) if operand else "" for operand in (record.a, record.b, record.c))
+    a, b, c = (_operand(record, name) for name in "abc")
     scaled = f"{record.alpha} · " if record.alpha is not None else ""
     if record.kind == "multiply":
         added = f" + {f'{record.beta} · ' if record.beta is not None else ''}{c}" if c else ""
@@ -89,7 +89,7 @@ def expression(record: OperationRecord) -> str:
     if record.kind == "verify":
         return f"{record.verifies}: {a}{f' and {b}' if b else ''}" if a else str(record.verifies)
     if record.kind == "convert":
-        return f"{a} → {_name(record.out.url) if record.out.url else record.out.format}"
+        return f"{a} → {_name(out) if (out := record.out.url or record.names.get('out')) else record.out.format}"
     return f"{scaled}{a}"
 
 
@@ -165,9 +165,12 @@ def details(record: OperationRecord, status: OperationStatus | None, *, zone: tz
     for name, operand in (("A", record.a), ("B", record.b), ("C", record.c)):
         if operand is not None:
             turned = ", transposed" if operand.is_transposed else ""
-            rows.append((name, f"{place_text(operand.matrix.url)} ({matrix_text(operand.matrix)}{turned})"))
+            place = record.names.get(name.lower()) or place_text(operand.matrix.url)
+            rows.append((name, f"{place} ({matrix_text(operand.matrix)}{turned})"))
     if record.out.url:
         rows.append(("out", place_text(record.out.url)))
+    elif "out" in record.names:
+        rows.append(("out", f"{record.names['out']} (workers cannot see it: whoever waits fetches the result)"))
     if status is not None:
         rows += _status_rows(status, zone)
     rows.append(
@@ -239,8 +242,11 @@ def _rate(status: OperationStatus) -> str:
     return rate_text(status.totals.flops / elapsed, "FLOP/s") if status.totals.flops and elapsed > 0 else ""
 
 
-def _operand(operand: Operand) -> str:
-    return _name(operand.matrix.url) + ("ᵀ" if operand.is_transposed else "")
+def _operand(record: OperationRecord, name: str) -> str:
+    operand: Operand | None = getattr(record, name)
+    if operand is None:
+        return ""
+    return _name(record.names.get(name) or operand.matrix.url) + ("ᵀ" if operand.is_transposed else "")
 
 
 def _name(url: str) -> str:

@@ -129,6 +129,7 @@ async def test_files_of_a_far_fleets_client_are_uploaded(client: Client, tmp_pat
     assert record.a.matrix.url.startswith(client.session.store.url)
     assert np.array_equal(await LazyMatrix(client.session.stores, record.a).read(), A)
     assert record.b.matrix.shape is None
+    assert operation.record.names == {"b": str(tmp_path / "b.npy")}
     staged = await client.session.store.get(f"staging/{operation.id}/b")
     assert bytes(staged) == (tmp_path / "b.csv").read_bytes()
 
@@ -222,6 +223,7 @@ async def test_staging_that_fails_is_withdrawn(
 async def test_a_result_for_a_local_file_of_a_far_fleet_is_fetched_at_the_end(client: Client, tmp_path: Path) -> None:
     operation = await client.add(A, A, out="c.csv.gz")
     assert operation.record.out.url is None
+    assert operation.record.names == {"out": str(tmp_path / "c.csv.gz")}
     await finish(client, operation, A + A)
     await operation.wait()
     await operation.wait()  # once more does not save once more

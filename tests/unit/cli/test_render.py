@@ -161,3 +161,12 @@ def test_outcomes_of_verify_all() -> None:
         "0123456789ab  c + d  wrong_result: rows 0 to 9 differ",
     ]
     assert outcomes_text([]) == "no operation has a result to verify"
+
+
+def test_what_was_uploaded_and_fetched_has_the_users_own_names() -> None:
+    staged = MatrixRef(f"s3://bucket/staging/{ID}/a", "npy", (2, 2), "int8")
+    far = OperationRecord(ID, "convert", a=Operand(staged), names={"a": "/home/ada/my a.npy", "out": "/home/ada/t.npy"})
+    assert render.expression(far) == "my a.npy → t.npy"
+    shown = lines(render.details(far, None))
+    assert "A          /home/ada/my a.npy (2 × 2 int8)" in shown
+    assert "out        /home/ada/t.npy (workers cannot see it: whoever waits fetches the result)" in shown

@@ -40,6 +40,7 @@ RECORD = r.OperationRecord(
     random=r.RandomSpec((10, 20), "int64", "0", "10", 7), verifies="0000000000zz", verifies_kind="add", checked=OUT,
     out=r.Output("s3://bucket/out.csv.gz", "csv", is_overwrite=True, is_gzip=True), csv_dtype="float32", dtype="int8",
     tile=(256, 256), submitted_at=1.8e9, submitted_by="ada@host", submit_s=0.5, command="tilefleet multiply a.zarr b.zarr",
+    names={"c": "/home/ada/a.csv.gz", "out": "/home/ada/out.csv.gz"},
 )  # fmt: skip
 STATUS = r.OperationStatus(
     id=OP, state="failed", epoch=3, kind="add", updated_at=1.8e9, accepted_at=1.8e9, started_at=1.8e9, finished_at=1.8e9 + 9,
