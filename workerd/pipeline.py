@@ -57,6 +57,7 @@ class Worker:
         self._room = asyncio.Event()
         self._room.set()
         self._stopping = asyncio.Event()
+        self._taken = asyncio.Event()
         self._is_ready = False
 
     def stop(self) -> None:
@@ -119,6 +120,7 @@ class Worker:
             return
         self._leases.add(message.handle, received_at)
         self._roster.take(message.handle, job)
+        self._taken.set()
         task = tasks.create_task(self._do(message.handle, job), name=f"job-{job.operation}-{job.stage}-{job.index}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -207,11 +209,23 @@ class Worker:
     async def _heartbeats(self) -> None:
         await self._tell(self._roster.hello())
         while True:
-            await asyncio.sleep(self._config.worker.heartbeat.s)
+            await self._news()
             identity = self._roster.identity
             if not self._watch.knows(identity.worker, identity.incarnation):
                 await self._tell(self._roster.hello())  # it was lost, or there is a new coordinator
             await self._tell(self._roster.heartbeat())
+
+    async def _news(self) -> None:
+        """Wait for the next heartbeat: a quarter of the interval after a job was taken, so that the coordinator knows soon
+        who holds it, and need not wait for its lease should we die."""
+        interval_s = self._config.worker.heartbeat.s
+        try:
+            async with asyncio.timeout(interval_s):
+                await self._taken.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(interval_s / 4)
+        self._taken.clear()
 
     async def _tell(self, body: str) -> None:
         try:

@@ -34,12 +34,15 @@ class Effects:
         self._tasks = tasks
         self._tell = tell
         self._waiting: dict[str, deque[SavePlan | WriteStatus | CleanUp]] = {}
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     def carry_out(self, command: SavePlan | WriteStatus | CleanUp) -> None:
         """Have it done, after what was asked before for the same operation."""
         operation = command.status.id if isinstance(command, WriteStatus) else command.operation
         waiting = self._waiting.get(operation)
         if waiting is None:
+            self._is_idle.clear()
             self._waiting[operation] = deque([command])
             self._tasks.create_task(self._work_off(operation), name=f"effects-{operation}")
         elif isinstance(command, WriteStatus) and waiting and isinstance(waiting[-1], WriteStatus):
@@ -47,15 +50,22 @@ class Effects:
         else:
             waiting.append(command)
 
-    @property
-    def is_idle(self) -> bool:
-        return not self._waiting
+    async def settle(self, for_s: float) -> bool:
+        """Wait until nothing is being written, at most that long; False when something still is."""
+        try:
+            async with asyncio.timeout(for_s):
+                await self._is_idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _work_off(self, operation: str) -> None:
         waiting = self._waiting[operation]
         while waiting:
             await self._do(operation, waiting.popleft())
         del self._waiting[operation]
+        if not self._waiting:
+            self._is_idle.set()
 
     async def _do(self, operation: str, command: Command) -> None:
         try:

@@ -61,16 +61,18 @@ class Shell:
         """Lead until told to stop; False when somebody else took the lead meanwhile."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                await self._start(tasks, stopping)
+                effects = Effects(self._journal, tasks, self.tell)
+                await self._start(tasks, effects, stopping)
                 await stopping.wait()
-                raise _Ended  # cancels the tasks; what they were writing is written again by whoever comes next
+                is_written = await effects.settle(self._config.coordinator.drain.s)
+                log.info("drained", is_written=is_written)
+                raise _Ended  # cancels the tasks; what was not written is written by whoever comes next
         except* _Ended:
             pass
         return stopping.is_set()
 
-    async def _start(self, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
+    async def _start(self, tasks: asyncio.TaskGroup, effects: Effects, stopping: asyncio.Event) -> None:
         dispatcher = Dispatcher(self._queues.jobs, self.tell, self._restore)
-        effects = Effects(self._journal, tasks, self.tell)
         fleet = self._config.fleet.name
         dead = DeadLetters(self._store, fleet)
         self._ears = Listeners(self._queues, self._journal, fleet, self.tell, self._restore, stopping, set(), dead)

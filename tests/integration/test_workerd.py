@@ -59,7 +59,7 @@ async def test_random_gemm_elementwise_publish(fleet_scene: Scene) -> None:
     whole = Rect(0, 300, 0, 300)
     product = MatrixRef(f"{here.store_url}/matrices/p", "zarr", (300, 300), "float64", (128, 128), is_ours=True)
     gemm = here.job(1, Gemm(Operand(a.out), Operand(a.out, is_transposed=True), product, whole, 0, 300, 100, "float64"))
-    total = MatrixRef(f"{here.store_url}/matrices/t", "zarr", (300, 300), "float64", (128, 128), is_ours=True)
+    total = MatrixRef(f"{here.store_url}/matrices/{gemm.operation}", "zarr", (300, 300), "float64", (128, 128), is_ours=True)
     terms = (Term(Operand(product)), Term(Operand(a.out), "2"))
     add = here.job(2, Elementwise(terms, total, whole))
     publish = here.job(3, Publish(total, add.operation), stage="publish")
@@ -74,7 +74,7 @@ async def test_random_gemm_elementwise_publish(fleet_scene: Scene) -> None:
     reader = Reader(Stores(StoreSection()))
     x, found = await reader.read(a.out, whole), await reader.read(total, whole)
     np.testing.assert_allclose(found, x @ x.T + 2 * x, rtol=1e-12)
-    assert await here.store.head("matrices/t/zarr.json")
+    assert await here.store.head(f"matrices/{gemm.operation}/zarr.json")
     await here.jobs_gone()
     await here.hear(WorkerHeartbeat, lambda message: not message.held)
 
@@ -224,11 +224,11 @@ async def test_bad_input_fails_for_good_and_the_worker_goes_on(fleet_scene: Scen
 
 async def test_jobs_of_a_cancelled_operation_are_dropped(fleet_scene: Scene) -> None:
     here = fleet_scene
-    await here.control("0peration000")
+    await here.control("0p3rat10n000")
     here.start(here.config("w1"))
     await here.hear(WorkerHello)
     dropped = here.job(0, here.random())
-    kept = msgspec.structs.replace(here.job(1, here.random(name="kept")), operation="0peration111")
+    kept = msgspec.structs.replace(here.job(1, here.random(name="kept")), operation="0p3rat10n111")
     await here.send(dropped, kept)
     await here.done(kept)
     await here.until(lambda: any(line["event"] == "job_dropped" for line in here.log("w1")))
@@ -317,7 +317,7 @@ async def test_readiness_watchdog_and_status_are_told_to_the_service_manager(fle
         job = here.job(0, here.random())
         await here.send(job)
         await here.done(job)
-        await here.until(lambda: "WATCHDOG=1" in told and "STATUS=computing 0peration000 stage/0" in told)
+        await here.until(lambda: "WATCHDOG=1" in told and "STATUS=computing 0p3rat10n000 stage/0" in told)
         process.send_signal(signal.SIGTERM)
         assert await here.exit_status(process) == 0
         await here.until(lambda: "STOPPING=1" in told)

@@ -82,7 +82,7 @@ level = "{level}"
         lines = (self.directory / f"{name}.log").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def job(self, index: int, work: Work, *, stage: str = "stage", operation: str = "0peration000", peak_bytes: int = 0) -> Job:
+    def job(self, index: int, work: Work, *, stage: str = "stage", operation: str = "0p3rat10n000", peak_bytes: int = 0) -> Job:
         """A job of this fleet."""
         return Job(self.fleet, operation, stage, index, 0, 1, peak_bytes, work)
 
