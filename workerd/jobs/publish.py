@@ -43,7 +43,8 @@ async def _array(work: Publish, context: Context) -> int:
 
 
 async def _in_place(store: Store, work: Publish) -> None:
-    if not work.out.url.endswith(f"/{layout.result(work.operation)}"):  # a place that others may want too
+    url, own = work.out.url, layout.result(work.operation)
+    if not url.startswith("file:") and not url.endswith(f"/{own}"):  # a place that others may want too
         await ownership.check(store, work.operation)
     await publish_zarr(store, work.out, work.operation)
 
