@@ -118,10 +118,10 @@ class Store:
                 return False
         return True
 
-    async def put_stream(self, key: str, chunks: AsyncIterator[Buffer]) -> None:
-        """Create or replace a large object from chunks, in bounded memory (a multi-part upload)."""
+    async def put_stream(self, key: str, pieces: AsyncIterator[Buffer]) -> None:
+        """Create or replace a large object from pieces, in bounded memory (a multi-part upload)."""
         with self._errors(key):
-            await obstore.put_async(self._backend, self._full(key), chunks)
+            await obstore.put_async(self._backend, self._full(key), pieces)
 
     async def head(self, key: str) -> Entry | None:
         """Length and age of an object; None when it is not there."""
@@ -255,13 +255,15 @@ def _s3(bucket: str, settings: StoreSection) -> ObjectStore:
 
 def _credentials(region: str) -> Any:
     from boto3 import Session
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
         session = Session(region_name=region)
         found = session.get_credentials()
-    except BotoCoreError as error:
+        if found is not None:
+            found.get_frozen_credentials()  # an expired log-in shows here, and not as a store that does not answer
+    except (BotoCoreError, ClientError) as error:
         raise NotAllowed(f"the AWS credentials cannot be had: {said(error)}; mend AWS_PROFILE or ~/.aws/config") from error
     if found is None:
         raise NotAllowed("there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")

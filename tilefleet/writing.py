@@ -281,9 +281,11 @@ def _move(staged: Path, out: Path, replaced: Path, *, is_overwrite: bool) -> Non
 def restore_replaced(staged: Path) -> None:
     """Bring back what an operation had moved aside to replace it, when it ended before its own array had the name."""
     name, mark, operation = staged.name.removeprefix(".").rpartition(".partial-")
+    if not name:  # a place in the fleet's own store, where nothing is moved aside
+        return
     out, replaced = staged.with_name(name), staged.with_name(f".{name}.replaced-{operation}")
     with suppress(OSError):
-        if mark and name and replaced.exists() and not out.exists():
+        if mark and replaced.exists() and not out.exists():
             replaced.rename(out)
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -358,4 +359,19 @@ async def test_listing_a_bucket_that_is_not_there(server: Server) -> None:
 async def test_a_profile_that_does_not_exist_is_named(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(NotAllowed, match=r"nobody.*mend AWS_PROFILE"):
+        stores.open("s3://bucket")
+
+
+async def test_a_login_that_is_needed_is_said_before_the_store_is_asked(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text(
+        f"[profile sso]\nsso_start_url = https://{tmp_path.name}.invalid/start\nsso_region = us-east-1\n"
+        "sso_account_id = 123456789012\nsso_role_name = reader\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "sso")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(NotAllowed, match="the AWS credentials cannot be had"):
         stores.open("s3://bucket")

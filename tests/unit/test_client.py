@@ -129,7 +129,7 @@ async def test_files_of_a_far_fleets_client_are_uploaded(client: Client, tmp_pat
     assert record.a.matrix.url.startswith(client.session.store.url)
     assert np.array_equal(await LazyMatrix(client.session.stores, record.a).read(), A)
     assert record.b.matrix.shape is None
-    assert operation.record.names == {"b": str(tmp_path / "b.npy")}
+    assert operation.record.names == {"a": str(tmp_path / "a.npy"), "b": str(tmp_path / "b.csv")}
     staged = await client.session.store.get(f"staging/{operation.id}/b")
     assert bytes(staged) == (tmp_path / "b.csv").read_bytes()
 
@@ -354,6 +354,25 @@ async def test_deleting_removes_everything_of_an_ended_operation_and_nothing_els
     with pytest.raises(NotFound):
         await client.find(operation.id)
     assert (await client.find(other.id[:11])).record == other.record
+
+
+async def test_what_an_open_operation_reads_is_not_deleted(client: Client) -> None:
+    operation = await client.multiply(A, B)
+    await finish(client, operation, A @ B)
+    await client.session.store.delete([layout.open_mark(operation.id)])
+    reader = await client.scale(operation, 2)
+    unrelated = await client.add(A, A)
+    with pytest.raises(BadInput, match=f"operation {reader.id} reads the result of operation {operation.id}"):
+        await operation.delete()
+    assert np.array_equal(await (await operation.result()).read(), A @ B)
+    await client.session.store.delete([layout.open_mark(reader.id)])  # as at its end
+    checking = await client.verify(operation)
+    with pytest.raises(BadInput, match=checking.id):
+        await operation.delete()
+    await client.session.store.delete([layout.open_mark(checking.id)])
+    await operation.delete()
+    assert not [key for key in await keys(client) if operation.id in key]
+    assert layout.open_mark(unrelated.id) in await keys(client)
 
 
 async def test_finding_by_prefix(client: Client) -> None:

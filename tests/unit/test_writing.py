@@ -23,7 +23,15 @@ from tilefleet.layout import indexed
 from tilefleet.matrix import MatrixRef, Rect
 from tilefleet.reading import decode_tile
 from tilefleet.store import Store, Stores, file_url
-from tilefleet.writing import encode_band, encode_tile, join_parts, publish_directory, publish_zarr, write_tiles
+from tilefleet.writing import (
+    encode_band,
+    encode_tile,
+    join_parts,
+    publish_directory,
+    publish_zarr,
+    restore_replaced,
+    write_tiles,
+)
 
 A = np.random.default_rng(0).standard_normal((50, 70))
 PARTS = [b"1,2\n" * 10, b"", b"3,4\n" * 7]
@@ -250,3 +258,9 @@ def test_npy_bands_are_little_endian_rows() -> None:
 async def test_a_part_beyond_bad_names_is_refused(stores: Stores) -> None:
     with pytest.raises(BadInput, match="is not a place tilefleet knows"):
         await join_parts(stores, "http://x/parts", 1, b"", "http://x/out.csv", operation="op", is_overwrite=False)
+
+
+def test_there_is_nothing_to_bring_back_in_the_fleets_own_store(tmp_path: Path) -> None:
+    (tmp_path / "result").mkdir()
+    restore_replaced(tmp_path / "result")
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
