@@ -64,8 +64,3 @@ def added_dtype(left: np.dtype, right: np.dtype, *, is_subtraction: bool = False
             "NumPy does not subtract bool from bool; make one an integer matrix first: 'tilefleet convert A OUT --dtype int8'"
         )
     return np.result_type(left, right)
-
-
-def accumulates_exactly(dtype: np.dtype) -> bool:
-    """True where sums do not depend on their order: integers (modulo 2^w) and bool."""
-    return dtype.kind in "biu"

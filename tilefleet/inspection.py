@@ -54,7 +54,7 @@ async def inspect(stores: Stores, location: str) -> MatrixRef:
     Raises NotFound, naming the place, and BadInput for what is not a matrix tilefleet can read.
     """
     url = locate(location)
-    where = name_of(url)
+    where = shown(url)
     try:
         kind = format_of(url)
     except BadInput:
@@ -74,11 +74,6 @@ async def inspect(stores: Stores, location: str) -> MatrixRef:
         raise NotFound(f"there is no {where}")
     read = _npy if kind == "npy" else _csv
     return await read(store, key, url, entry.size_bytes, where)
-
-
-def name_of(url: str) -> str:
-    """A URL as people write it: the path itself for local ones."""
-    return shown(url)
 
 
 async def _npy(store: Store, key: str, url: str, size_bytes: int, where: str) -> MatrixRef:

@@ -15,10 +15,9 @@ import numpy as np
 from tilefleet.errors import BadInput
 from tilefleet.formats import csv
 from tilefleet.formats.csv_reading import unpacked, whole_lines
-from tilefleet.inspection import name_of
 from tilefleet.lazy import LazyMatrix
 from tilefleet.matrix import MatrixRef, Rect
-from tilefleet.store import Stores
+from tilefleet.store import Stores, shown
 
 
 async def corner(matrix: LazyMatrix, rows: int, cols: int) -> np.ndarray:
@@ -77,4 +76,4 @@ def _located(ref: MatrixRef, error: csv.CsvError, text: bytes, n_lines_before: i
     line = n_lines_before + text.count(b"\n", 0, error.offset_bytes) + 1
     column = f", column {error.column}" if error.column else ""
     hint = "; tilefleet reads CSV without a header line" if line == 1 and "is not a number" in error.problem else ""
-    return BadInput(f"{name_of(ref.url)}, line {line}{column}: {error.problem}{hint}")
+    return BadInput(f"{shown(ref.url)}, line {line}{column}: {error.problem}{hint}")

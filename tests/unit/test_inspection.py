@@ -11,8 +11,8 @@ import pytest
 import zarr
 
 from tilefleet.errors import BadInput, NotFound
-from tilefleet.inspection import format_of, inspect, locate, name_of
-from tilefleet.store import Stores, file_url
+from tilefleet.inspection import format_of, inspect, locate
+from tilefleet.store import Stores, file_url, shown
 
 A = np.arange(12.0).reshape(3, 4)
 
@@ -65,7 +65,7 @@ async def test_any_file_name(stores: Stores, tmp_path: Path, name: str) -> None:
     for location in (str(tmp_path / name), file_url(tmp_path / name)):
         ref = await inspect(stores, location)
         assert ref.shape == (3, 4)
-        assert name_of(ref.url) == str(tmp_path / name)
+        assert shown(ref.url) == str(tmp_path / name)
 
 
 async def test_relative_paths(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

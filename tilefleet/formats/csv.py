@@ -20,8 +20,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK_BYTES = 2**20  # text cast at a time: what it needs stays in the cache
-_CHUNK_ELEMENTS = 2**17  # elements encoded at a time
+PIECE_BYTES = 2**20  # text cast at a time: what it needs stays in the cache
+_PIECE_ELEMENTS = 2**17  # elements encoded at a time
 _NEWLINE, _COMMA = b"\n,"
 _BLANKS = b" \t"
 _BOM = b"\xef\xbb\xbf"
@@ -79,13 +79,13 @@ def scan(text: bytes, cols: int = 0, dtype: str = "bool", *, is_typed: bool = Fa
 
     ``is_typed``: the type is settled, only columns are counted. Raises CsvError for ragged lines and what is no number.
     """
-    for offset, chunk in _chunks(text):
-        clean = _clean(chunk)
+    for offset, piece in _pieces(text):
+        clean = _clean(piece)
         if clean:
             cols = cols or clean.count(b",", 0, clean.index(b"\n")) + 1
-            found = _scan_chunk(clean, cols, dtype, is_typed=is_typed)
+            found = _scan_piece(clean, cols, dtype, is_typed=is_typed)
             if found is None:
-                _read_slowly(chunk, offset, cols, None if is_typed else np.dtype(complex))
+                _read_slowly(piece, offset, cols, None if is_typed else np.dtype(complex))
             dtype = found or "complex128"
     return Scanned(cols, dtype)
 
@@ -93,7 +93,7 @@ def scan(text: bytes, cols: int = 0, dtype: str = "bool", *, is_typed: bool = Fa
 def parse(text: bytes, cols: int, dtype: np.dtype) -> np.ndarray:
     """The elements of a text of whole lines; shape (rows, cols). Raises CsvError for the first that does not fit."""
     with np.errstate(over="ignore"):  # 1e40 as float32 is inf, as it is everywhere
-        bands = [_parse_chunk(chunk, offset, cols, dtype) for offset, chunk in _chunks(text)]
+        bands = [_parse_piece(piece, offset, cols, dtype) for offset, piece in _pieces(text)]
     return np.concatenate(bands) if bands else np.empty((0, cols), dtype)
 
 
@@ -103,7 +103,7 @@ def encode(block: np.ndarray) -> bytes:
     Shortest digits for floats, always with a point or an exponent (``1.0``); complex as ``(1+2j)``, complex64 with the
     digits of its value as complex128; bool as ``1`` and ``0``, which every reader takes for numbers.
     """
-    step = max(1, _CHUNK_ELEMENTS // max(1, block.shape[1]))
+    step = max(1, _PIECE_ELEMENTS // max(1, block.shape[1]))
     if block.shape[1] == 0:
         return b""
     return b"".join(_encode_rows(block[row : row + step]) for row in range(0, block.shape[0], step))
@@ -112,11 +112,11 @@ def encode(block: np.ndarray) -> bytes:
 # ---- text to fields -------------------------------------------------------------------------------------------------
 
 
-def _chunks(text: bytes) -> Iterator[tuple[int, bytes]]:
-    """(offset, whole lines) of about ``CHUNK_BYTES``."""
+def _pieces(text: bytes) -> Iterator[tuple[int, bytes]]:
+    """(offset, whole lines) of about ``PIECE_BYTES``."""
     start = 0
     while start < len(text):
-        end = _line_end(text, min(start + CHUNK_BYTES, len(text)) - 1)
+        end = _line_end(text, min(start + PIECE_BYTES, len(text)) - 1)
         yield start, text[start:end]
         start = end
 
@@ -167,7 +167,7 @@ def _fields(clean: bytes, ends: np.ndarray) -> pa.StringArray:
 # ---- fields to elements ---------------------------------------------------------------------------------------------
 
 
-def _scan_chunk(clean: bytes, cols: int, dtype: str, *, is_typed: bool) -> str | None:
+def _scan_piece(clean: bytes, cols: int, dtype: str, *, is_typed: bool) -> str | None:
     """The widest type of what came before and this; None when it is ragged or not of numbers."""
     ends = _field_ends(clean, cols)
     if ends is None or is_typed:
@@ -184,14 +184,14 @@ def _scan_chunk(clean: bytes, cols: int, dtype: str, *, is_typed: bool) -> str |
     return "complex128" if _cast(clean, fields, np.dtype(complex)) is not None else None
 
 
-def _parse_chunk(chunk: bytes, offset: int, cols: int, dtype: np.dtype) -> np.ndarray:
-    clean = _clean(chunk)
+def _parse_piece(piece: bytes, offset: int, cols: int, dtype: np.dtype) -> np.ndarray:
+    clean = _clean(piece)
     if not clean:
         return np.empty((0, cols), dtype)
     ends = _field_ends(clean, cols)
     values = None if ends is None else _cast(clean, _fields(clean, ends), dtype)
     if values is None:
-        values = np.array(_read_slowly(chunk, offset, cols, dtype), dtype)
+        values = np.array(_read_slowly(piece, offset, cols, dtype), dtype)
     return values.reshape(-1, cols)
 
 
@@ -222,10 +222,10 @@ def _cast_complex(clean: bytes, fields: pa.StringArray, dtype: np.dtype) -> np.n
         return None
 
 
-def _read_slowly(chunk: bytes, offset: int, cols: int, dtype: np.dtype | None) -> list[list[Any]]:
+def _read_slowly(piece: bytes, offset: int, cols: int, dtype: np.dtype | None) -> list[list[Any]]:
     """Rows of a text, field by field; None for the dtype looks at the number of fields only. Raises CsvError."""
     rows = []
-    for line in chunk.split(b"\n"):
+    for line in piece.split(b"\n"):
         fields = [_unquoted(field) for field in line.removeprefix(_BOM).strip(b" \t\r").split(b",")]
         if fields != [""]:
             if len(fields) != cols:

@@ -30,9 +30,9 @@ def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
 
 
 @pytest.fixture(params=[7, 2**20])
-def chunked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once with chunks smaller than a line, once with all in one chunk."""
-    monkeypatch.setattr(csv, "CHUNK_BYTES", request.param)
+def in_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once with pieces smaller than a line, once with all in one piece."""
+    monkeypatch.setattr(csv, "PIECE_BYTES", request.param)
 
 
 @pytest.mark.parametrize("name", SUPPORTED)
@@ -76,11 +76,11 @@ def test_the_written_form(block: np.ndarray, text: bytes) -> None:
     assert csv.encode(block) == text
 
 
-def test_encoding_does_not_depend_on_strides_byte_order_or_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoding_does_not_depend_on_strides_byte_order_or_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     block = np.arange(60.0).reshape(6, 10)
     whole = csv.encode(block)
     assert csv.encode(np.asfortranarray(block)) == csv.encode(block.astype(">f8")) == whole
-    monkeypatch.setattr(csv, "_CHUNK_ELEMENTS", 7)
+    monkeypatch.setattr(csv, "_PIECE_ELEMENTS", 7)
     assert csv.encode(block) == whole
 
 
@@ -107,7 +107,7 @@ def test_loadtxt_reads_what_we_write() -> None:
     assert (np.loadtxt(io.BytesIO(csv.encode(block)), delimiter=",") == block).all()
 
 
-@pytest.mark.usefixtures("chunked")
+@pytest.mark.usefixtures("in_pieces")
 @pytest.mark.parametrize(
     "text",
     [
@@ -179,7 +179,7 @@ def test_bool_is_read_from_words_and_numbers() -> None:
         assert same_bits(csv.parse(text, 2, np.dtype(bool)), expected)
 
 
-@pytest.mark.usefixtures("chunked")
+@pytest.mark.usefixtures("in_pieces")
 @pytest.mark.parametrize(
     ("text", "dtype", "offset", "column", "problem"),
     [
@@ -218,7 +218,7 @@ def test_mistakes_have_a_place_and_a_sentence(text: bytes, dtype: Any, offset: i
     assert (moved.offset_bytes, moved.problem) == (offset + 100, problem)
 
 
-@pytest.mark.usefixtures("chunked")
+@pytest.mark.usefixtures("in_pieces")
 @pytest.mark.parametrize("text", [b"1,2\n3,x\n", b"1,2\n3\n", b"1,2\n3,\n", b"True,2\n", b"1;2,3\n", b"1,2\n3,4,\n"])
 def test_a_scan_finds_the_mistakes_too(text: bytes) -> None:
     with pytest.raises(csv.CsvError):
