@@ -255,13 +255,15 @@ def _s3(bucket: str, settings: StoreSection) -> ObjectStore:
 
 def _credentials(region: str) -> Any:
     from boto3 import Session
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
         session = Session(region_name=region)
         found = session.get_credentials()
-    except BotoCoreError as error:
+        if found is not None:
+            found.get_frozen_credentials()  # an expired log-in shows here, and not as a store that does not answer
+    except (BotoCoreError, ClientError) as error:
         raise NotAllowed(f"the AWS credentials cannot be had: {said(error)}; mend AWS_PROFILE or ~/.aws/config") from error
     if found is None:
         raise NotAllowed("there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")

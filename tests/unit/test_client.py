@@ -356,6 +356,25 @@ async def test_deleting_removes_everything_of_an_ended_operation_and_nothing_els
     assert (await client.find(other.id[:11])).record == other.record
 
 
+async def test_what_an_open_operation_reads_is_not_deleted(client: Client) -> None:
+    operation = await client.multiply(A, B)
+    await finish(client, operation, A @ B)
+    await client.session.store.delete([layout.open_mark(operation.id)])
+    reader = await client.scale(operation, 2)
+    unrelated = await client.add(A, A)
+    with pytest.raises(BadInput, match=f"operation {reader.id} reads the result of operation {operation.id}"):
+        await operation.delete()
+    assert np.array_equal(await (await operation.result()).read(), A @ B)
+    await client.session.store.delete([layout.open_mark(reader.id)])  # as at its end
+    checking = await client.verify(operation)
+    with pytest.raises(BadInput, match=checking.id):
+        await operation.delete()
+    await client.session.store.delete([layout.open_mark(checking.id)])
+    await operation.delete()
+    assert not [key for key in await keys(client) if operation.id in key]
+    assert layout.open_mark(unrelated.id) in await keys(client)
+
+
 async def test_finding_by_prefix(client: Client) -> None:
     ids = ("0123456789ab", "0123zzzzzzzz", "zzzz00000000")
     for number, name in enumerate(ids):
