@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.deployment import QUICK, Place, place, until
 from tilefleet.local import running
 
-LARGE = 3000
+LARGE = 4000
 CONFIG = f'{QUICK}[local]\nworkers = 2\nmemory = "600 MiB"\n'
 
 

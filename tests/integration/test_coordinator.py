@@ -141,8 +141,8 @@ async def _delete_jobs_queue(here: Scene) -> None:
 async def test_messages_nobody_can_read_go_aside_with_a_reason(here: Scene) -> None:
     await started(here)
     await here.queues.operations.send(["{broken", json.dumps({"type": "submit", "v": 99, "fleet": here.fleet, "operation": "x"})])
-    await here.queues.completions.send([encode(Cancel(here.fleet, "x")), json.dumps({"type": "nonsense"})])
-    await here.tell(here.queues.operations, Cancel("another-fleet", "x"))
+    await here.queues.completions.send([encode(Cancel(here.fleet, "0123456789ab")), json.dumps({"type": "nonsense"})])
+    await here.tell(here.queues.operations, Cancel("another-fleet", "0123456789ab"))
     reasons = []
     for queue, count in ((here.queues.operations, 3), (here.queues.completions, 2)):
         dead, found = here.queues.dead(queue), 0
