@@ -232,7 +232,7 @@ class OperationRun:
             phases[phase] = last - began
         if self.totals.jobs:
             phases["queue_wait"] = self.queue_wait_s / self.totals.jobs
-        if self.totals.checked_s and self.workers:
+        if self.totals.checked_s and self.workers and self.record.kind != "verify":  # whose window it is already
             phases["verify"] = phases.get("verify", 0.0) + self.totals.checked_s / len(self.workers)
         phases["total"] = phases["submit"] + end - self.accepted
         return {name: round(seconds, 6) for name, seconds in phases.items()}
