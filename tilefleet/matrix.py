@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -174,3 +175,8 @@ def _even(length: int, side: int) -> int:
     if length <= side:
         return max(1, length)
     return min(side, ceil_div(ceil_div(length, ceil_div(length, side)), 256) * 256)
+
+
+def place_text(url: str) -> str:
+    """A URL as the user would write it: local files as paths."""
+    return unquote(url.removeprefix("file://")) if url.startswith("file:///") else url

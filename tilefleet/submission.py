@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import msgspec
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from tilefleet.dtypes import Scalar, added_dtype, parse_dtype, parse_scalar, scaled_dtype
 from tilefleet.errors import BadInput
 from tilefleet.ids import ALPHABET, OPERATION_ID_LENGTH
-from tilefleet.matrix import MatrixRef, Operand
+from tilefleet.matrix import MatrixRef, Operand, place_text
 from tilefleet.random_range import parse_range
 from tilefleet.records import Kind, OperationRecord, Output, RandomSpec
 
@@ -162,7 +161,7 @@ def shown(url: str) -> str:
     """A URL as people know it: local ones as paths, staged operands by their names."""
     if staged := _STAGED.search(url):
         return f"operand {staged[1]}"
-    return unquote(url.removeprefix("file://")) if url.startswith("file:///") else url
+    return place_text(url)
 
 
 def _check_request(request: Request) -> None:

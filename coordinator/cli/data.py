@@ -24,6 +24,7 @@ from coordinator.cli.options import (
 from coordinator.cli.session import Session, run, terminal_columns
 from coordinator.cli.waiting import Manner, carry_out
 from tilefleet.errors import BadInput
+from tilefleet.matrix import place_text
 from tilefleet.quantities import format_bytes
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 def info_text(ref: MatrixRef) -> str:
     """``tilefleet info`` for people."""
-    rows = [("place", render.place_text(ref.url)), ("format", ref.format + (", gzip" if ref.is_gzip else ""))]
+    rows = [("place", place_text(ref.url)), ("format", ref.format + (", gzip" if ref.is_gzip else ""))]
     rows += [("shape", render.shape_text(ref.shape)), ("dtype", ref.dtype or "not known")]
     if ref.tile and ref.shape:
         grid = ref.grid

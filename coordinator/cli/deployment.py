@@ -9,6 +9,7 @@ from coordinator.cli import render
 from coordinator.cli.door import command, family
 from coordinator.cli.session import Session, run
 from tilefleet.errors import BadConfig
+from tilefleet.matrix import place_text
 from tilefleet.quantities import format_bytes
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def deployment_text(deployment: Deployment, control: Control | None, now_s: floa
         ("running", f"for {render.age_text(deployment.started_at, now_s)}, until "
                     + ('"tilefleet local down"' if deployment.is_pinned else "nobody needs it")),
         ("processes", f"supervisor {deployment.pid}, {children}"),
-        ("store", render.place_text(deployment.store_url)),
+        ("store", place_text(deployment.store_url)),
         ("queues", deployment.endpoint_url),
         ("logs", deployment.logs_dir),
     ]  # fmt: skip

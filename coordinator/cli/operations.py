@@ -13,6 +13,7 @@ from coordinator.cli.door import command
 from coordinator.cli.options import NoWaitOption, OperationId, OverwriteOption, Place, Progress, ProgressOption
 from coordinator.cli.session import Session, run
 from coordinator.cli.waiting import Manner, follow, show_report
+from tilefleet.matrix import place_text
 
 if TYPE_CHECKING:
     from tilefleet.operation import Operation
@@ -126,7 +127,7 @@ def verify(
 def get(session: Session, op: OperationId, out: Place, overwrite: OverwriteOption = False) -> None:
     """Fetch the result of an operation to a file or URL, in any format. Starts nothing."""
     record, url = run(_get(session, op, out, overwrite))
-    session.show(f"result of {record.id} in {render.place_text(url)}", {"id": record.id, "url": url})
+    session.show(f"result of {record.id} in {place_text(url)}", {"id": record.id, "url": url})
 
 
 @command(

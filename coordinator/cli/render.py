@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
-from urllib.parse import unquote
 
 from tilefleet.errors import BadInput
-from tilefleet.matrix import MatrixRef, Operand
+from tilefleet.matrix import MatrixRef, Operand, place_text
 from tilefleet.quantities import format_bytes, format_seconds
 from tilefleet.records import OperationRecord, OperationStatus
 
@@ -43,11 +42,6 @@ def shape_text(shape: tuple[int, int] | None) -> str:
 def matrix_text(ref: MatrixRef) -> str:
     """``2000 × 300 float64``; what a CSV file has is not known before it was read."""
     return "CSV, shape not known yet" if ref.shape is None else f"{shape_text(ref.shape)} {ref.dtype}"
-
-
-def place_text(url: str) -> str:
-    """A URL as the user would write it: local files as paths."""
-    return unquote(url.removeprefix("file://")) if url.startswith("file:///") else url
 
 
 def rate_text(per_s: float, unit: str) -> str:

@@ -19,6 +19,7 @@ from coordinator.cli import documents, render
 from coordinator.cli.options import Comparison, Progress
 from coordinator.cli.session import Session, run
 from tilefleet.errors import TilefleetError
+from tilefleet.matrix import place_text
 
 if TYPE_CHECKING:
     from tilefleet.client import Client
@@ -67,7 +68,7 @@ def wait_for(session: Session, submit: Submit, manner: Manner) -> None:
     if status is None:
         session.show(operation.id, {"id": operation.id})
         if operation.save_to:
-            place = render.place_text(operation.save_to)
+            place = place_text(operation.save_to)
             session.remark(f"the workers cannot write {place}: fetch it later with: tilefleet get {operation.id} {place}")
         return
     numpy_s = _numpy_times(session, operation, status) if manner.compare is Comparison.NUMPY else None
@@ -149,7 +150,7 @@ def show_report(
 ) -> None:
     """How a finished operation went: where its result is, how it was checked, its times."""
     record = operation.record
-    place = render.place_text(operation.save_to) if operation.save_to else None
+    place = place_text(operation.save_to) if operation.save_to else None
     text = render.report(record, status, kept_for=session.config().fleet.keep_results, place=place)
     timed = render.times(status.phases_s, phases, numpy_s)
     document = {**documents.operation(record, status, numpy_s), "out": operation.save_to or record.out.url}
