@@ -7,6 +7,7 @@ those of the docstrings, read with ast, so that source, reference and examples c
 from __future__ import annotations
 
 import ast
+import json
 import textwrap
 import tomllib
 from collections.abc import Iterator
@@ -75,6 +76,7 @@ ALLOWED = {
     "Size": "a size",
     "str": "text",
     "bool": "`true` or `false`",
+    "Strings": "list of texts",
 }
 
 
@@ -83,11 +85,12 @@ def allowed(annotation: str) -> str:
     node = ast.parse(annotation, mode="eval").body
     if annotation.startswith("Literal["):
         return " or ".join(f"`{value}`" for value in ast.literal_eval(annotation.removeprefix("Literal")))
-    if annotation.startswith("Annotated[int") and isinstance(node, ast.Subscript):
+    if annotation.startswith(("Annotated[int", "Annotated[float")) and isinstance(node, ast.Subscript):
         bounds = {
             word.arg: ast.unparse(word.value) for call in ast.walk(node) if isinstance(call, ast.Call) for word in call.keywords
         }
-        return f"whole number, {bounds['ge']} to {bounds['le']}"
+        kind = "whole number" if annotation.startswith("Annotated[int") else "number"
+        return f"{kind}, {bounds['ge']} to {float(bounds['le']):.0f}"
     return ALLOWED[annotation]
 
 
@@ -95,12 +98,12 @@ def default_of(source: str) -> str:
     """A default as TOML writes it: ``Duration('7 d')`` → ``"7 d"``."""
     node = ast.parse(source, mode="eval").body
     value = ast.literal_eval(node.args[0] if isinstance(node, ast.Call) else node)
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+    return json.dumps(list(value) if isinstance(value, tuple) else str(value) if isinstance(value, str) else value)
 
 
 def sections() -> dict[str, Struct]:
     """``fleet`` → FleetSection and so on, in the order of ``Config``."""
-    structs = structs_of("tilefleet/config.py")
+    structs = structs_of("tilefleet/fleet_config.py") | structs_of("tilefleet/config.py")
     return {field.name: structs[field.type] for field in structs["Config"].fields}
 
 
@@ -160,6 +163,16 @@ EXAMPLES = {
         "A coordinator of a fleet in AWS: /etc/tilefleet/coordinator.toml. Clients use the same file.",
         ("fleet", "store", "queues", "coordinator", "worker", "log"),
         REMOTE,
+    ),
+    "fleet": Example(
+        "A fleet on EC2: tilefleet --config fleet.toml fleet up. Also the clients' config.",
+        ("fleet", "nodes", "ec2", "ssh", "store", "queues", "coordinator", "worker", "log"),
+        REMOTE | {"nodes.provider": '"ec2"'},
+    ),
+    "hosts": Example(
+        "A fleet of machines that exist already: tilefleet --config hosts.toml fleet up. Also the clients' config.",
+        ("fleet", "nodes", "hosts", "ssh", "store", "queues", "coordinator", "worker", "log"),
+        REMOTE | {"nodes.provider": '"hosts"', "hosts.addresses": '["10.0.0.11", "ubuntu@10.0.0.12:2222"]'},
     ),
     "workerd": Example(
         "A worker of a fleet in AWS: /etc/tilefleet/workerd.toml. [fleet], [store] and [queues] as in coordinator.toml.",

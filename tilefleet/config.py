@@ -8,34 +8,14 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
 from tilefleet.errors import BadConfig, BadInput
+from tilefleet.fleet_config import Ec2Section, HostsSection, NodesSection, SshSection
 from tilefleet.ids import FleetName
-from tilefleet.quantities import parse_bytes, parse_seconds
-
-
-class Size(str):
-    """A size in a config file, such as ``"600 MiB"``."""
-
-    example: ClassVar[str] = '"600 MiB"'
-
-    @property
-    def bytes(self) -> int:
-        return parse_bytes(self)
-
-
-class Duration(str):
-    """A duration in a config file, such as ``"30 s"``."""
-
-    example: ClassVar[str] = '"30 s"'
-
-    @property
-    def s(self) -> float:
-        return parse_seconds(self)
-
+from tilefleet.quantities import Duration, Size, parse_bytes, parse_seconds
 
 HostName = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{0,255}\Z")]
 """Empty, or a ``WorkerName``."""
@@ -146,6 +126,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker: WorkerSection = WorkerSection()
     local: LocalSection = LocalSection()
     log: LogSection = LogSection()
+    nodes: NodesSection = NodesSection()
+    ssh: SshSection = SshSection()
+    hosts: HostsSection = HostsSection()
+    ec2: Ec2Section = Ec2Section()
 
 
 class Mistake(msgspec.Struct, frozen=True):
@@ -233,6 +217,7 @@ _WORDS = {
     HostName: "text of at most 255 letters, digits and signs, without blanks",
     str: "text in quotes",
     bool: "true or false",
+    tuple[str, ...]: 'a list of texts: ["one", "two"]',
 }
 
 
@@ -243,10 +228,14 @@ def _in_words(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(f'"{value}"' for value in get_args(kind))
     bounds = kind.__metadata__[0]
+    if get_args(kind)[0] is float:
+        return f"a number, {bounds.ge} to {bounds.le}"
     return f"a whole number, {bounds.ge} to {bounds.le}"
 
 
-_MAY_BE_ZERO = ("coordinator.drain", "worker.drain", "queues.lease")  # drain: give back at once; lease: bounds of its own
+_MAY_BE_ZERO = (  # drain: give back at once; lease: bounds of its own; dead_man, lifetime: never
+    "coordinator.drain", "worker.drain", "queues.lease", "hosts.dead_man", "hosts.lifetime", "ec2.dead_man", "ec2.lifetime",
+)  # fmt: skip
 
 
 def _contradictions(config: Config) -> list[tuple[str, ...]]:
@@ -262,11 +251,30 @@ def _contradictions(config: Config) -> list[tuple[str, ...]]:
             found.append((f"{section}.{key}", f"must begin with http:// or https://; got {url!r}"))
     if not 10 <= config.queues.lease.s <= 120:
         found.append(("queues.lease", f"must be between 10 s and 120 s; got {config.queues.lease!r}"))
+    found += _contradictions_of_nodes(config)
     if config.coordinator.worker_silence.s < 2 * config.worker.heartbeat.s:
         problem = (
             f"must be at least twice worker.heartbeat ({config.worker.heartbeat}); it is {config.coordinator.worker_silence}"
         )
         found.append(("coordinator.worker_silence", "worker.heartbeat", problem))
+    return found
+
+
+def _contradictions_of_nodes(config: Config) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    nodes = config.nodes
+    if nodes.provider != "none" and config.fleet.kind != "remote":
+        found.append(("nodes.provider", "fleet.kind", f'"{nodes.provider}" needs fleet.kind = "remote"'))
+    if nodes.provider == "hosts" and not config.hosts.addresses:
+        found.append(("hosts.addresses", "nodes.provider", 'is required when nodes.provider is "hosts"; name the machines'))
+    if nodes.provider == "hosts" and nodes.transport == "ssm":
+        found.append(("nodes.transport", "nodes.provider", 'must be "ssh" for hosts: Systems Manager knows EC2 instances'))
+    if nodes.provider == "hosts" and nodes.coordinator == "node" and not config.hosts.coordinator:
+        found.append(("hosts.coordinator", "nodes.coordinator", "names the coordinator's machine, which nodes.coordinator wants"))
+    if 0 < nodes.max_nodes < nodes.min_nodes:
+        found.append(("nodes.max_nodes", "nodes.min_nodes", f"must be at least nodes.min_nodes ({nodes.min_nodes}), or 0"))
+    if nodes.provider == "ec2" and not config.ec2.instance_types:
+        found.append(("ec2.instance_types", "nodes.provider", 'name at least one, such as ["c7i.xlarge"]'))
     return found
 
 

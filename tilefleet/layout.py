@@ -16,6 +16,11 @@
     dead/<op or "message">-<hash>.json     a job that died, or a message in the jobs queue that nobody could read
     leader/<epoch>                         created by the coordinator that takes the lead
     control/<epoch>.json                   the leader's beacon and orders, rewritten every few seconds
+    fleet/fleet.json                       written once by the first ``fleet up``
+    fleet/turn.json                        who changes the fleet's machines just now, and until when
+    fleet/nodes/<node>.json                a node: its machine, its pinned host keys, how far its set-up is
+    fleet/hostkeys/<machine>               public host keys, written by the node itself when it boots
+    fleet/artefacts/<digest>/<file>        what nodes are set up from, where they fetch it themselves
 
 and below an OUT.zarr in S3::
 
@@ -32,6 +37,9 @@ DEAD = "dead"
 LEADER = "leader"
 CONTROL = "control"
 OWNERS = "tilefleet/owner"
+FLEET = "fleet/fleet.json"
+FLEET_TURN = "fleet/turn.json"
+NODES = "fleet/nodes"
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 
 
@@ -118,3 +126,15 @@ def epoch_of_key(key: str) -> int | None:
     """Epoch of a leader, control or status key, number of an owner; None for a key of another kind."""
     name = key.rsplit("/", 1)[-1].removesuffix(".json")
     return int(name) if _NUMBER.match(name) else None
+
+
+def node(name: str) -> str:
+    return f"{NODES}/{name}.json"
+
+
+def host_keys(machine: str) -> str:
+    return f"fleet/hostkeys/{machine}"
+
+
+def artefact(digest: str, file: str) -> str:
+    return f"fleet/artefacts/{digest}/{file}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from tilefleet.errors import BadInput
 
@@ -26,6 +27,26 @@ def parse_seconds(text: str) -> float:
     if match is None or match[2].lower() not in _SECONDS:
         raise BadInput(f"{text!r} is not a duration; write a number and a unit such as 500 ms, 30 s, 10 m, 2 h or 7 d")
     return float(match[1]) * _SECONDS[match[2].lower()]
+
+
+class Size(str):
+    """A size in a config file, such as ``"600 MiB"``."""
+
+    example: ClassVar[str] = '"600 MiB"'
+
+    @property
+    def bytes(self) -> int:
+        return parse_bytes(self)
+
+
+class Duration(str):
+    """A duration in a config file, such as ``"30 s"``."""
+
+    example: ClassVar[str] = '"30 s"'
+
+    @property
+    def s(self) -> float:
+        return parse_seconds(self)
 
 
 def format_bytes(n_bytes: float) -> str:

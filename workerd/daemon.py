@@ -18,11 +18,11 @@ from typing import NoReturn
 
 import msgspec
 
-from tilefleet.config import Config, Size, WorkerSection, load
+from tilefleet.config import Config, WorkerSection, load
 from tilefleet.errors import BadConfig, BadInput, TilefleetError
 from tilefleet.ids import WorkerName
 from tilefleet.parent import watch_parent
-from tilefleet.quantities import parse_bytes
+from tilefleet.quantities import Size, parse_bytes
 from tilefleet.version import __version__
 
 START_TIMEOUT_S = 60.0  # the coordinator makes the queues, and may be starting at the same time

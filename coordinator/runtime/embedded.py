@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from tilefleet.config import Config, Duration, LocalSection, Size
+from tilefleet.config import Config, LocalSection
 from tilefleet.ids import is_operation_id
 from tilefleet.layout import CONTROL, OPEN, epoch_of_key
 from tilefleet.local import REGION, local_queues, local_store
 from tilefleet.local_state import StateFiles
-from tilefleet.quantities import format_seconds
+from tilefleet.quantities import Duration, Size, format_seconds
 from tilefleet.sqs_keys import ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE
 from tilefleet.toml import to_toml
 

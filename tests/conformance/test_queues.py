@@ -13,9 +13,10 @@ import pytest
 from aiohttp import web
 
 from tests.conftest import ACCESS_KEY, Server
-from tilefleet.config import Duration, QueuesSection
+from tilefleet.config import QueuesSection
 from tilefleet.errors import BadInput, NotAllowed, NotFound, Unreachable
 from tilefleet.memory_queue import MemoryQueues
+from tilefleet.quantities import Duration
 from tilefleet.queues import Queue, Queues, Received, reject
 from tilefleet.sqs import SqsQueues
 

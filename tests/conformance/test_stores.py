@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import Server
-from tilefleet.config import Duration, StoreSection
+from tilefleet.config import StoreSection
 from tilefleet.errors import BadInput, NotAllowed, NotFound, Unreachable
+from tilefleet.quantities import Duration
 from tilefleet.store import Store, Stores, said
 
 BACKENDS = ["directory", "moto", "seaweedfs"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tilefleet import layout
-from tilefleet.config import Duration, QueuesSection, StoreSection
+from tilefleet.config import QueuesSection, StoreSection
 from tilefleet.ids import OPERATION_ID_LENGTH
 from tilefleet.ids import encode as id_of
 from tilefleet.messages import (
@@ -31,6 +31,7 @@ from tilefleet.messages import (
     decode_job,
     encode,
 )  # fmt: skip
+from tilefleet.quantities import Duration
 from tilefleet.queues import Queue
 from tilefleet.records import Control, OperationRecord, OperationStatus, RandomSpec, from_json, to_json
 from tilefleet.sqs import SqsQueues

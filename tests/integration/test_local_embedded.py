@@ -26,18 +26,10 @@ from coordinator.runtime.embedded import (
     this_machine,
 )
 from tilefleet import layout, sd_notify
-from tilefleet.config import (
-    Config,
-    CoordinatorSection,
-    FleetSection,
-    LocalSection,
-    Size,
-    StoreSection,
-    WorkerSection,
-    parse,
-)
+from tilefleet.config import Config, CoordinatorSection, FleetSection, LocalSection, StoreSection, WorkerSection, parse
 from tilefleet.ids import OPERATION_ID_LENGTH
 from tilefleet.local_state import StateFiles
+from tilefleet.quantities import Size
 from tilefleet.records import Control, to_json
 from tilefleet.toml import to_toml
 

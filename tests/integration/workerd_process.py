@@ -13,10 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tilefleet.config import Duration, QueuesSection, StoreSection
+from tilefleet.config import QueuesSection, StoreSection
 from tilefleet.errors import NotFound
 from tilefleet.matrix import MatrixRef, Operand, Rect
 from tilefleet.messages import Gemm, Job, JobDone, JobFailed, Random, Work, WorkerHeartbeat, WorkerMessage, decode_worker, encode
+from tilefleet.quantities import Duration
 from tilefleet.records import Control, to_json
 from tilefleet.sqs import SqsQueues
 from tilefleet.store import Store, Stores, file_url

@@ -17,11 +17,11 @@ MAX_LINES = 400
 
 # Who may touch the libraries that reach the network (import-linter has the rules between our own modules).
 ADAPTERS = {
-    "aioboto3": {"tilefleet.sqs"},
-    "botocore": {"tilefleet.sqs", "tilefleet.store"},
-    "boto3": {"tilefleet.store"},
+    "aioboto3": {"tilefleet.aws", "tilefleet.sqs"},
+    "botocore": {"tilefleet.aws", "tilefleet.sqs", "tilefleet.store"},
+    "boto3": {"tilefleet.aws", "tilefleet.store"},
     "obstore": {"tilefleet.store", "tilefleet.reading", "tilefleet.writing"},
-    "asyncssh": set(),
+    "asyncssh": {"coordinator.fleet.ssh"},
     "moto": {"coordinator.runtime.standin"},
     "pickle": set(),
 }

@@ -16,13 +16,15 @@ from tilefleet.config import Config, Mistake, load, parse
 from tilefleet.errors import BadConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ("local", "coordinator", "workerd")
+EXAMPLES = ("local", "coordinator", "workerd", "fleet", "hosts")
 
 
 def _all_keys() -> dict[str, object]:
     sections = msgspec.structs.asdict(Config())
     return {
-        f"{name}.{key}": value for name, section in sections.items() for key, value in msgspec.structs.asdict(section).items()
+        f"{name}.{key}": list(value) if isinstance(value, tuple) else value
+        for name, section in sections.items()
+        for key, value in msgspec.structs.asdict(section).items()
     }
 
 
