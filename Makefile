@@ -10,15 +10,16 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-newest test-floor docs system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-newest test-floor docs system-packages clean
 
 help:
-	@echo "make demo    two workers multiply and add matrices here, checked and timed"
-	@echo "make test    make check, then every test; unit tests again on the newest and the oldest Python found"
-	@echo "make check   lint, format, types, import rules, systemd units"
-	@echo "make dev     the virtual environment with everything the tests need, and the pre-commit hooks"
-	@echo "make docs    write the generated reference pages again"
-	@echo "make clean   remove what these made in this directory"
+	@echo "make demo       two workers multiply and add matrices here, checked and timed"
+	@echo "make test       make check, then every test; unit tests again on the newest and the oldest Python found"
+	@echo "make test-nodes only the tests on real Linux nodes in containers (as root)"
+	@echo "make check      lint, format, types, import rules, systemd units"
+	@echo "make dev        the virtual environment with everything the tests need, and the pre-commit hooks"
+	@echo "make docs       write the generated reference pages again"
+	@echo "make clean      remove what these made in this directory"
 	@echo
 	@echo "PYTHON=/path/to/python3 chooses the interpreter (3.11 or newer)."
 
@@ -43,7 +44,7 @@ $(VENV)/.installed-test: $(INSTALLED_BY)
 	@python=$$(tools/python.sh default) && tools/venv.sh $(VENV) "$$python" known-good test
 	@touch $(VENV)/.installed $@
 
-test: system-packages check test-units test-processes test-newest test-floor
+test: system-packages check test-units test-processes test-nodes test-newest test-floor
 	@echo "All tests passed."
 
 check: $(VENV)/.installed-test
@@ -61,6 +62,11 @@ test-units: $(VENV)/.installed-test
 test-processes: $(VENV)/.installed-test
 	@echo "Integration and acceptance tests"
 	@$(BIN)/python $(PYTEST) -n 2 --dist loadfile tests/integration tests/acceptance
+
+# One at a time: the nodes share a network and this machine's cores.
+test-nodes: $(VENV)/.installed-test system-packages
+	@echo "Tests on real nodes"
+	@$(BIN)/python $(PYTEST) tests/nodes
 
 test-newest: $(VENV)/.installed-test
 	@tools/test-on.sh newest $(BIN)/python

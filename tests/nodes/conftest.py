@@ -1,0 +1,88 @@
+"""Fixtures for tests on real nodes: a network, four bare nodes, special ones, and a cloud that the nodes reach.
+
+The rule: where nodes cannot run, these tests are skipped with the reason; in CI they fail instead, or nobody would notice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.conftest import Server, _running, _wait
+from tests.nodes.machines import Network, Node, Options
+
+_PROGRAMS = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+}  # and the Debian packages that they are in
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nodes_run_here() -> None:
+    """Skip when this machine cannot run nodes; fail in CI."""
+    if reason := _why_not():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"nodes do not run here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[Network]:
+    """The network of this test run's nodes."""
+    network = Network()
+    try:
+        yield network
+    finally:
+        network.close()
+
+
+@pytest.fixture(scope="module")
+def four_nodes(network: Network) -> Iterator[list[Node]]:
+    """Four bare nodes that are up; each module gets new ones."""
+    nodes = [network.add_node() for _ in range(4)]
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.wait_until_up()
+    yield nodes
+    for node in nodes:
+        node.remove()
+
+
+@pytest.fixture
+def new_node(network: Network) -> Iterator[Callable[..., Node]]:
+    """Boots a node of a test's own; takes the fields of ``Options`` by name."""
+    nodes = []
+
+    def new_node(**options: bool | int | None) -> Node:
+        nodes.append(network.add_node(Options(**options)))  # type: ignore[arg-type]
+        nodes[-1].boot()
+        return nodes[-1]
+
+    yield new_node
+    for node in nodes:
+        node.remove()
+
+
+@pytest.fixture(scope="session")
+def cloud(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The stand-in for AWS (as ``moto_server``), at the host's address in the nodes' network."""
+    directory = tmp_path_factory.mktemp("cloud")
+    ready = directory / "ready"
+    command = [sys.executable, "-m", "tests.nodes.cloud", network.address, "--ready-file", str(ready)]
+    with _running(command, directory) as process:
+        _wait(process, directory, ready.exists)
+        yield Server(ready.read_text(encoding="utf-8"))
+
+
+def _why_not() -> str | None:
+    if sys.platform != "linux":
+        return "they are containers on Linux; run these tests on a Linux machine or leave them to CI"
+    if os.geteuid() != 0:
+        return "they need root: sudo make test-nodes"
+    missing = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
+    return f"packages are missing: apt-get install {' '.join(missing)}" if missing else None

@@ -1,0 +1,329 @@
+"""A network of real Linux nodes: each boots its own systemd and OpenSSH in a container with an address of its own.
+
+The rule: a node is treated as a machine. Its power and its cable are the test's to cut; what runs inside is reached by SSH, as
+in production, or from the host without any network (``run``). There is no way out of the network: nodes reach each other and
+the host's end of it, nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+
+from tests.nodes.cgroups import ControlGroup
+from tests.nodes.image import USER, node_image
+from tests.nodes.runs import claim, ip, remove_directory
+
+BOOT_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
+RUN_TIMEOUT_S = 60.0
+SSH_TIMEOUT_S = 20
+POLL_S = 0.02
+SSH_PORT = 22
+_POWER_OFF = 38  # SIGRTMIN + 4: systemd as PID 1 starts poweroff.target. macOS, where this is only read, has no such name
+
+# Enters the control groups named before "--", then runs the rest; again when the node was rebooted from inside (133).
+_LAUNCH = """
+while [ "$1" != -- ]; do echo 0 >"$1"; shift; done
+shift
+status=133
+while [ $status = 133 ]; do status=0; "$@" || status=$?; done
+exit $status
+"""
+
+
+class CommandFailed(Exception):
+    """A command inside a node ended with another status than 0."""
+
+    def __init__(self, command: str, status: int, output: str) -> None:
+        super().__init__(f"{command!r} ended with status {status}: {output[-2000:]}")
+        self.status = status
+        self.output = output
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a node differs from a bare one that is fit for a fleet."""
+
+    has_python: bool = True
+    has_sudo: bool = True  # without a password, for the user
+    disk_mib: int | None = None  # None: as much as the host has
+    is_imposter: bool = False  # it shows another host key than the one that is announced
+
+
+class Network:
+    """A switch with a subnet of its own; the host is plugged in as ``address``."""
+
+    def __init__(self) -> None:
+        self._image = node_image()
+        self._run = claim()
+        self._numbers = itertools.count(1)
+        self.name = self._run.name
+        self.address = f"10.77.{self._run.number}.1"
+        self.private_key = self._run.directory / "id_ed25519"
+        self._key = asyncssh.generate_private_key("ssh-ed25519")
+        self._key.write_private_key(self.private_key)
+        self.private_key.chmod(0o600)
+        self._lay_cables()
+
+    def add_node(self, options: Options | None = None) -> Node:
+        """A node that is plugged in and switched off."""
+        number = next(self._numbers)
+        name, address = f"{self.name}-{number}", f"10.77.{self._run.number}.{10 + number}"
+        directory = self._run.directory / name
+        directory.mkdir()
+        self._plug_in(name, address, number)
+        return Node(self, name, address, directory, options or Options())
+
+    def connect(self, name: str) -> None:
+        """Put the node's cable into the switch."""
+        ip("-n", self.name, "link", "set", name, "master", "switch")
+
+    def disconnect(self, name: str) -> None:
+        """Pull it out. Nobody is told: the link stays up, packets vanish, as in a cloud."""
+        ip("-n", self.name, "link", "set", name, "nomaster")
+
+    def prepare(self, directory: Path, options: Options) -> Path:
+        """The root file system of a new node: the image below, what the node writes above."""
+        disk, root = directory / "disk", directory / "root"
+        disk.mkdir()
+        root.mkdir()
+        if options.disk_mib is not None:
+            _mount("tmpfs", "tmpfs", disk, f"size={options.disk_mib}m,mode=755")
+        (disk / "upper").mkdir()
+        (disk / "work").mkdir()
+        _mount("overlay", "overlay", root, f"lowerdir={self._image},upperdir={disk}/upper,workdir={disk}/work")
+        public_key = self._key.export_public_key().decode()
+        for home, owner in ((root / "root", root / "root"), (root / "home" / USER, root / "home" / USER)):
+            _authorize(home, public_key, owner.stat().st_uid)
+        return root
+
+    def close(self) -> None:
+        """Switch everything off and remove it."""
+        self._run.close()
+
+    def _lay_cables(self) -> None:
+        """The switch lives in a namespace of its own, where the host's firewall (Docker's, say) does not look into it."""
+        ip("netns", "add", self.name)
+        ip("-n", self.name, "link", "add", "switch", "type", "bridge")
+        ip("-n", self.name, "link", "set", "switch", "up")
+        ip("link", "add", self.name, "type", "veth", "peer", "name", "host", "netns", self.name)
+        ip("-n", self.name, "link", "set", "host", "master", "switch", "up")
+        ip("address", "add", f"{self.address}/24", "dev", self.name)
+        ip("link", "set", self.name, "up")
+
+    def _plug_in(self, name: str, address: str, number: int) -> None:
+        mac = f"02:00:0a:4d:{self._run.number:02x}:{number:02x}"
+        ip("netns", "add", name)
+        ip("-n", self.name, "link", "add", name, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", name)
+        ip("-n", self.name, "link", "set", name, "master", "switch", "up")
+        ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+        for device in ("lo", "eth0"):
+            ip("-n", name, "link", "set", device, "up")
+        # In a cloud nobody says that a machine is gone: connecting to it takes until the caller's own deadline.
+        ip("neighbour", "replace", address, "lladdr", mac, "dev", self.name, "nud", "permanent")
+
+
+class Node:
+    """One machine. It is made switched off; ``boot`` it, or ``start`` several and then wait for each."""
+
+    user = USER
+
+    def __init__(self, network: Network, name: str, address: str, directory: Path, options: Options) -> None:
+        self.name = name
+        self.address = address
+        self.private_key = network.private_key
+        self.known_hosts = directory / "known_hosts"
+        self._network = network
+        self._group = ControlGroup(name)
+        self._console = directory / "console.log"
+        self._root = network.prepare(directory, options)
+        self._launcher: subprocess.Popen[bytes] | None = None
+        self.host_key = self._make_host_key(options)
+        self._personalize(options)
+
+    # ---- power
+
+    def boot(self) -> None:
+        """Switch on, and wait until it lets users in."""
+        self.start()
+        self.wait_until_up()
+
+    def start(self) -> None:
+        """Switch on, with the cable in."""
+        assert not self.is_up(), f"{self.name} is on"
+        self.heal()
+        self._group.remove()  # groups of units that a hard power-off left
+        command = [
+            "systemd-nspawn", "--quiet", "--boot", f"--directory={self._root}", f"--machine={self.name}", "--register=no",
+            "--keep-unit", f"--network-namespace-path=/run/netns/{self.name}", "--resolv-conf=off", "--timezone=off",
+            "--link-journal=no", "--settings=no", "--console=pipe",
+        ]  # fmt: skip
+        with self._console.open("ab") as console:
+            self._launcher = subprocess.Popen(
+                ["sh", "-c", _LAUNCH, "sh", *self._group.create(), "--", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,  # Ctrl-C is for the tests
+            )
+
+    def wait_until_up(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """Until a user can log in over SSH."""
+        deadline = time.monotonic() + timeout_s
+        while not (self._ssh_answers() and self._lets_users_in()):
+            has_ended = self._launcher is not None and self._launcher.poll() is not None
+            if has_ended or time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} does not come up; its console says:\n{self.console()[-3000:]}")
+            time.sleep(POLL_S)
+
+    def is_up(self) -> bool:
+        """Whether it is switched on."""
+        return self._launcher is not None and self._launcher.poll() is None
+
+    def power_off_hard(self) -> None:
+        """As when the power fails: the network first, so that no peer hears a connection being closed."""
+        self.cut()
+        self._group.kill()
+        self._reap()
+
+    def shut_down(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Orderly: systemd stops all units."""
+        os.kill(self._first_process(), _POWER_OFF)
+        self._group.wait_until_empty(timeout_s)
+        self._reap()
+
+    def set_cpu_share(self, cores: float | None) -> None:
+        """Let all of the node have at most so many cores' worth of time (None: no limit), until it is started again."""
+        self._group.limit_cpu(cores)
+
+    def remove(self) -> None:
+        """Switch off and remove all that is left of it."""
+        self._group.remove()
+        self._reap()
+        ip("netns", "delete", self.name)
+        remove_directory(self._console.parent)
+
+    # ---- network
+
+    def cut(self) -> None:
+        """Pull the cable out: packets vanish in both directions, and nobody is told."""
+        self._network.disconnect(self.name)
+
+    def heal(self) -> None:
+        """Put it in again."""
+        self._network.connect(self.name)
+
+    @asynccontextmanager
+    async def ssh(self) -> AsyncIterator[asyncssh.SSHClientConnection]:
+        """A connection of the user's, strict about the host key."""
+        async with asyncssh.connect(
+            self.address,
+            username=self.user,
+            client_keys=[str(self.private_key)],
+            known_hosts=str(self.known_hosts),
+            config=None,  # the settings and keys of the person who runs the tests stay out
+            agent_path=None,
+            connect_timeout=SSH_TIMEOUT_S,
+        ) as connection:
+            yield connection
+
+    # ---- inside
+
+    def run(self, command: str, timeout_s: float = RUN_TIMEOUT_S) -> str:
+        """What a shell command of root's prints inside; needs no network. Raises CommandFailed."""
+        entered = [
+            "nsenter", f"--target={self._first_process()}", "--mount", "--uts", "--ipc", "--net", "--pid",
+            "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
+            "timeout", "--signal=KILL", f"{timeout_s}", "sh", "-c", command,
+        ]  # fmt: skip
+        done = subprocess.run(entered, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        if done.returncode != 0:
+            raise CommandFailed(command, done.returncode, done.stdout + done.stderr)
+        return done.stdout
+
+    def journal(self, unit: str) -> str:
+        """All that a unit logged, also before the last boot."""
+        return self.run(f"journalctl --no-pager --output=short-iso-precise --unit={unit}")
+
+    def console(self) -> str:
+        """All that was printed on its console."""
+        return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+    def _first_process(self) -> int:
+        """The host's number of the node's PID 1."""
+        for process in self._group.processes():
+            if _number_inside(process) == 1:
+                return process
+        raise RuntimeError(f"{self.name} has no PID 1; its console says:\n{self.console()[-3000:]}")
+
+    def _ssh_answers(self) -> bool:
+        try:
+            with socket.create_connection((self.address, SSH_PORT), timeout=1) as connection:
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    def _lets_users_in(self) -> bool:
+        """While it boots, PAM turns away all but root."""
+        return not Path(f"/proc/{self._first_process()}/root/run/nologin").exists()
+
+    def _reap(self) -> None:
+        if self._launcher is not None:
+            self._launcher.wait(timeout=STOP_TIMEOUT_S)
+
+    # ---- before its first boot
+
+    def _make_host_key(self, options: Options) -> str:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        path = self._root / "etc/ssh/ssh_host_ed25519_key"
+        key.write_private_key(path)
+        path.chmod(0o600)
+        announced = asyncssh.generate_private_key("ssh-ed25519") if options.is_imposter else key
+        line = announced.export_public_key().decode().strip()
+        self.known_hosts.write_text(f"{self.address} {line}\n", encoding="utf-8")
+        return line
+
+    def _personalize(self, options: Options) -> None:
+        etc = self._root / "etc"
+        (etc / "hostname").write_text(f"{self.name}\n", encoding="utf-8")
+        (etc / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n", encoding="utf-8")
+        (etc / "machine-id").write_text(f"{secrets.token_hex(16)}\n", encoding="utf-8")
+        if not options.has_sudo:
+            (etc / "sudoers.d" / USER).unlink()
+        if not options.has_python:
+            for program in (self._root / "usr/bin").glob("python3*"):
+                program.unlink()
+
+
+def _mount(fs_type: str, source: str, target: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", fs_type, "-o", options, source, target], check=True, capture_output=True)
+
+
+def _authorize(home: Path, public_key: str, owner: int) -> None:
+    directory = home / ".ssh"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    keys = directory / "authorized_keys"
+    keys.write_text(public_key, encoding="utf-8")
+    for path in (directory, keys):
+        os.chown(path, owner, owner)
+
+
+def _number_inside(process: int) -> int | None:
+    """A process's number as those see it who share its PID namespace."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
+    return int(numbers[-1]) if len(numbers) > 1 else None
