@@ -14,7 +14,10 @@ OP = "3f9k2m7q0xyz"
 
 
 def _keys() -> list[str]:
-    given_values = {"op": OP, "part": "main", "stage": "scan", "name": "a", "epoch": 7, "prefix": "p", "index": 3, "number": 9}
+    given_values = {
+        "op": OP, "part": "main", "stage": "scan", "name": "a", "epoch": 7, "prefix": "p", "index": 3, "number": 9,
+        "machine": "i-0abc", "digest": "5f0e", "file": "tilefleet.whl",
+    }  # fmt: skip
     functions = [f for _, f in inspect.getmembers(layout, inspect.isfunction) if inspect.signature(f).return_annotation == "str"]
     return [function(*(given_values[name] for name in inspect.signature(function).parameters)) for function in functions]
 
