@@ -18,7 +18,7 @@ EVERYWHERE = {
     "--debug": "Show the traceback of an error.",
 }
 WIDTH = 100
-FAMILIES = ("Compute", "Matrices", "Operations", "Deployment", "Set-up")
+FAMILIES = ("Compute", "Matrices", "Operations", "Fleet", "Deployment", "Set-up")
 
 EXIT_CODES = (
     (0, "done"),
