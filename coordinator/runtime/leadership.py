@@ -98,13 +98,13 @@ async def _is_vacant(store: Store, epoch: int, beat_s: float, stopping: asyncio.
     """Watch the leader's beacon until it changes (False) or has been silent for too long (True)."""
     if await _is_known_dead(store, epoch):
         return True
-    seen = await _beacon(store, epoch)
+    seen = await beacon(store, epoch)
     if seen is not None and not seen.leader:
         return True
     log.info("standing_by", epoch=epoch, leader=seen.leader if seen else "")
     for _ in range(SILENT_BEATS):
         await _pause(stopping, beat_s)
-        if stopping.is_set() or await _beacon(store, epoch) != seen or await newest_epoch(store) != epoch:
+        if stopping.is_set() or await beacon(store, epoch) != seen or await newest_epoch(store) != epoch:
             return False
     return True
 
@@ -124,7 +124,8 @@ async def _is_known_dead(store: Store, epoch: int) -> bool:
     return leader.is_known_dead()
 
 
-async def _beacon(store: Store, epoch: int) -> Control | None:
+async def beacon(store: Store, epoch: int) -> Control | None:
+    """What the leader of an epoch said last; None when it has said nothing that can be read."""
     try:
         return from_json(bytes(await store.get(layout.control(epoch))), Control, store.url_of(layout.control(epoch)))
     except (NotFound, BadInput):
