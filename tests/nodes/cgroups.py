@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -25,11 +26,14 @@ class ControlGroup:
         self._unified = unified / name
         self._directories = [path / name for path in (unified, *controllers)]
 
-    def create(self) -> list[Path]:
-        """Make it; returns the files that a process writes 0 into to enter it."""
+    def doors(self, child: str) -> list[Path]:
+        """The files that a process writes 0 into to enter a child of it, made on demand.
+
+        The group itself stays without processes: cgroup v2 hands controllers on only from such groups.
+        """
         for directory in self._directories:
-            directory.mkdir(exist_ok=True)
-        return [directory / "cgroup.procs" for directory in self._directories]
+            (directory / child).mkdir(parents=True, exist_ok=True)
+        return [directory / child / "cgroup.procs" for directory in self._directories]
 
     def is_populated(self) -> bool:
         """Whether a process lives in it or below."""
@@ -41,7 +45,8 @@ class ControlGroup:
     def processes(self) -> Iterator[int]:
         """All in it and below."""
         for directory, _, _ in os.walk(self._unified):
-            yield from map(int, (Path(directory) / "cgroup.procs").read_text().split())
+            with suppress(OSError):  # units come and go
+                yield from map(int, (Path(directory) / "cgroup.procs").read_text().split())
 
     def kill(self) -> None:
         """End all at once, as SIGKILL does, and wait until they are gone."""
@@ -97,6 +102,8 @@ def _remove_empty(directory: Path) -> None:
     while True:
         try:
             return directory.rmdir()
+        except FileNotFoundError:
+            return None
         except OSError:  # v1 hierarchies let go of a process a moment after its end
             if time.monotonic() > deadline:
                 raise

@@ -9,11 +9,16 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import Server, _running, _wait
 from tests.nodes.machines import Network, Node, Options
+
+TIMEOUT_S = 900
+NewNode = Callable[..., Node]
 
 _PROGRAMS = {
     "systemd-nspawn": "systemd-container",
@@ -21,6 +26,13 @@ _PROGRAMS = {
     "ip": "iproute2",
     "nsenter": "util-linux",
 }  # and the Debian packages that they are in
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests in this directory get more time, as the first may have to build the nodes' root file system."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,16 +66,16 @@ def four_nodes(network: Network) -> Iterator[list[Node]]:
 
 
 @pytest.fixture
-def new_node(network: Network) -> Iterator[Callable[..., Node]]:
+def new_node(network: Network) -> Iterator[NewNode]:
     """Boots a node of a test's own; takes the fields of ``Options`` by name."""
     nodes = []
 
-    def new_node(**options: bool | int | None) -> Node:
-        nodes.append(network.add_node(Options(**options)))  # type: ignore[arg-type]
+    def boot(**options: Any) -> Node:
+        nodes.append(network.add_node(Options(**options)))
         nodes[-1].boot()
         return nodes[-1]
 
-    yield new_node
+    yield boot
     for node in nodes:
         node.remove()
 

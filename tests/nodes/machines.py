@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import asyncssh
 
@@ -32,11 +33,14 @@ POLL_S = 0.02
 SSH_PORT = 22
 _POWER_OFF = 38  # SIGRTMIN + 4: systemd as PID 1 starts poweroff.target. macOS, where this is only read, has no such name
 
-# Enters the control groups named before "--", then runs the rest; again when the node was rebooted from inside (133).
-_LAUNCH = """
+# Enters the control groups named before "--", then runs the rest.
+_ENTER = """
 while [ "$1" != -- ]; do echo 0 >"$1"; shift; done
 shift
-status=133
+"""
+_AND_RUN = 'exec "$@"'
+_AND_KEEP_UP = """
+status=133 # rebooted from inside
 while [ $status = 133 ]; do status=0; "$@" || status=$?; done
 exit $status
 """
@@ -148,6 +152,7 @@ class Node:
         self._group = ControlGroup(name)
         self._console = directory / "console.log"
         self._root = network.prepare(directory, options)
+        self._cores: float | None = None
         self._launcher: subprocess.Popen[bytes] | None = None
         self.host_key = self._make_host_key(options)
         self._personalize(options)
@@ -169,9 +174,11 @@ class Node:
             "--keep-unit", f"--network-namespace-path=/run/netns/{self.name}", "--resolv-conf=off", "--timezone=off",
             "--link-journal=no", "--settings=no", "--console=pipe",
         ]  # fmt: skip
+        doors = self._group.doors("machine")
+        self._group.limit_cpu(self._cores)
         with self._console.open("ab") as console:
             self._launcher = subprocess.Popen(
-                ["sh", "-c", _LAUNCH, "sh", *self._group.create(), "--", *command],
+                ["sh", "-c", _ENTER + _AND_KEEP_UP, "sh", *doors, "--", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -203,9 +210,24 @@ class Node:
         self._group.wait_until_empty(timeout_s)
         self._reap()
 
+    def reboot(self) -> None:
+        """From inside, as an administrator does it."""
+        before = Path(f"/proc/{self._first_process()}")
+        self.run("systemctl --no-block reboot")
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while before.exists():
+            assert time.monotonic() < deadline, f"{self.name} does not go down"
+            time.sleep(POLL_S)
+        self.wait_until_up()
+
     def set_cpu_share(self, cores: float | None) -> None:
-        """Let all of the node have at most so many cores' worth of time (None: no limit), until it is started again."""
-        self._group.limit_cpu(cores)
+        """Let all that runs in the node have at most so many cores' worth of time together (None: no limit).
+
+        Programs in it still see all of the host's cores.
+        """
+        self._cores = cores
+        if self.is_up():
+            self._group.limit_cpu(cores)
 
     def remove(self) -> None:
         """Switch off and remove all that is left of it."""
@@ -241,16 +263,20 @@ class Node:
     # ---- inside
 
     def run(self, command: str, timeout_s: float = RUN_TIMEOUT_S) -> str:
-        """What a shell command of root's prints inside; needs no network. Raises CommandFailed."""
-        entered = [
+        """What a shell command of root's prints inside, errors too; needs no network. Raises CommandFailed (124: too late)."""
+        inside = [
             "nsenter", f"--target={self._first_process()}", "--mount", "--uts", "--ipc", "--net", "--pid",
             "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
-            "timeout", "--signal=KILL", f"{timeout_s}", "sh", "-c", command,
+            "timeout", "--kill-after=5", f"{timeout_s}", "sh", "-c", command,
         ]  # fmt: skip
-        done = subprocess.run(entered, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        entered: list[str | Path] = ["sh", "-c", _ENTER + _AND_RUN, "sh", *self._group.doors("run"), "--", *inside]
+        with TemporaryFile("w+", errors="replace") as output:  # a pipe would be kept open by what it starts in the background
+            done = subprocess.run(entered, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            output.seek(0)
+            text = output.read()
         if done.returncode != 0:
-            raise CommandFailed(command, done.returncode, done.stdout + done.stderr)
-        return done.stdout
+            raise CommandFailed(command, done.returncode, text)
+        return text
 
     def journal(self, unit: str) -> str:
         """All that a unit logged, also before the last boot."""
@@ -262,10 +288,10 @@ class Node:
 
     def _first_process(self) -> int:
         """The host's number of the node's PID 1."""
-        for process in self._group.processes():
-            if _number_inside(process) == 1:
-                return process
-        raise RuntimeError(f"{self.name} has no PID 1; its console says:\n{self.console()[-3000:]}")
+        first = next((process for process in self._group.processes() if _number_inside(process) == 1), None)
+        if first is None:
+            raise RuntimeError(f"{self.name} is off")
+        return first
 
     def _ssh_answers(self) -> bool:
         try:
@@ -275,8 +301,11 @@ class Node:
             return False
 
     def _lets_users_in(self) -> bool:
-        """While it boots, PAM turns away all but root."""
-        return not Path(f"/proc/{self._first_process()}/root/run/nologin").exists()
+        """While it boots, and while it stops, PAM turns away all but root."""
+        try:
+            return not Path(f"/proc/{self._first_process()}/root/run/nologin").exists()
+        except RuntimeError:
+            return False
 
     def _reap(self) -> None:
         if self._launcher is not None:

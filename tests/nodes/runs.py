@@ -59,19 +59,19 @@ def remove_traces(number: int) -> None:
     name, directory = f"{PREFIX}{number}", CACHE / f"run-{number}"
     for group in {path.name for top in _all_hierarchies() for path in top.glob(f"{name}-*")}:
         ControlGroup(group).remove()
+    if name in _names_in(Path("/sys/class/net")):
+        ip("link", "delete", name)
     for namespace in _names_in(Path("/run/netns")):
         if namespace == name or namespace.startswith(f"{name}-"):
             ip("netns", "delete", namespace)
-    if name in _names_in(Path("/sys/class/net")):
-        ip("link", "delete", name)
     if directory.exists():
         remove_directory(directory)
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove it with all that is mounted in it; nothing below a mount that stays is touched."""
+    """Remove it, after all that is mounted in it; lazily, as a node's own view of a mount may last a moment longer."""
     for mount in reversed(list(_mounts_below(directory))):
-        subprocess.run(["umount", mount], check=True, capture_output=True)
+        subprocess.run(["umount", "--lazy", mount], check=True, capture_output=True)
     shutil.rmtree(directory)
 
 
