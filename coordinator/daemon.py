@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tilefleet import logs
+from tilefleet.account import resolved
 from tilefleet.config import Config, load
 from tilefleet.errors import BadConfig, TilefleetError
 from tilefleet.parent import watch_parent
@@ -63,7 +64,7 @@ def _checked(config: Config, path: Path) -> Config:
         raise BadConfig(
             f'{path}: store.url: a coordinator needs the object store; write url = "s3://bucket/prefix" under [store]'
         )
-    return config
+    return resolved(config)
 
 
 def _exit(status: int) -> None:
@@ -131,7 +132,7 @@ def _handle_signals(stopping: asyncio.Event, path: Path, shells: list[Shell]) ->
 
     def reload() -> None:
         try:
-            config = load(path)
+            config = _checked(load(path), path)
         except TilefleetError as error:
             log.error("reload_refused", error=str(error))
             return

@@ -36,7 +36,8 @@ class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[store]: the object store."""
 
     url: str = ""
-    """``s3://bucket/prefix`` or ``file:///directory``. Required for remote; local deployments use their state directory."""
+    """``s3://bucket/prefix`` or ``file:///directory``. Required for remote; local deployments use their state directory.
+    ``{account}`` and ``{region}`` stand for the account number of your credentials and the region of the store."""
     endpoint_url: str = ""
     """Of an S3-compatible store; empty for AWS."""
     region: str = ""
@@ -245,6 +246,7 @@ def _contradictions(config: Config) -> list[tuple[str, ...]]:
         found.append(("store.url", "fleet.kind", 'is required when fleet.kind is "remote"; write "s3://bucket/prefix"'))
     if config.store.url and not config.store.url.startswith(("s3://", "file:///")):
         found.append(("store.url", f"must begin with s3:// or file:///; got {config.store.url!r}"))
+    found += _bad_placeholders(config.store.url)
     for section, key in (("store", "endpoint_url"), ("queues", "endpoint_url")):
         url = getattr(getattr(config, section), key)
         if url and not url.startswith(("http://", "https://")):
@@ -258,6 +260,16 @@ def _contradictions(config: Config) -> list[tuple[str, ...]]:
         )
         found.append(("coordinator.worker_silence", "worker.heartbeat", problem))
     return found
+
+
+def _bad_placeholders(url: str) -> list[tuple[str, ...]]:
+    """What ``tilefleet.account`` would not put in."""
+    rest = url.replace("{account}", "").replace("{region}", "")
+    if not url.startswith("s3://"):
+        return [("store.url", "may have {account} and {region} in it only after s3://")] if rest != url else []
+    if "{" in rest or "}" in rest:
+        return [("store.url", f"may have {{account}} and {{region}} in it, and no other braces; got {url!r}")]
+    return []
 
 
 def _contradictions_of_nodes(config: Config) -> list[tuple[str, ...]]:

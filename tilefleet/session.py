@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from tilefleet import layout, local
+from tilefleet.account import resolved
 from tilefleet.config import Config
 from tilefleet.errors import TilefleetError
 from tilefleet.messages import Cancel, Submit, encode
@@ -38,7 +39,7 @@ class Session:
     """Connections of one client. ``close`` gives the embedded deployment back."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = config = resolved(config)
         self.is_local = config.fleet.kind == "local"
         self.stores = Stores(config.store)
         self.store: Store = self.stores.open(store_url(config))
@@ -110,5 +111,5 @@ class Session:
 def store_url(config: Config) -> str:
     """Where a deployment keeps everything: what its config says, or the state directory of the embedded one."""
     if config.fleet.kind == "remote":
-        return config.store.url
+        return resolved(config).store.url
     return file_url(local.state_dir(config) / "store")

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import msgspec
 
+from tilefleet.account import resolved
 from tilefleet.config import Config, WorkerSection, load
 from tilefleet.errors import BadConfig, BadInput, TilefleetError
 from tilefleet.ids import WorkerName
@@ -63,7 +64,7 @@ def configured(options: argparse.Namespace) -> Config:
     config = load(Path(options.config))
     if not config.store.url:
         raise BadConfig(f"{options.config}: store.url is required for workerd; write s3://bucket/prefix or file:///directory")
-    return msgspec.structs.replace(config, worker=_overridden(config.worker, options))
+    return msgspec.structs.replace(resolved(config), worker=_overridden(config.worker, options))
 
 
 def _overridden(section: WorkerSection, options: argparse.Namespace) -> WorkerSection:

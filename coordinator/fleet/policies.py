@@ -1,0 +1,84 @@
+"""The permissions of a fleet: the JSON files of config/iam with a fleet's own facts in them.
+
+The rule: ``client``, ``coordinator`` and ``node`` are allowed the calls that docs/reference/api-calls.md gives them, on the
+things of one fleet, and nothing else; tests/unit/fleet/test_iam.py holds the files to the code.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from tilefleet.errors import BadConfig
+
+PolicyName = Literal["client", "coordinator", "node"]
+NAMES: tuple[PolicyName, ...] = ("client", "coordinator", "node")
+
+_AGENT = "AgentOfSystemsManager"
+_PACKED = Path(__file__).parent / "iam"  # in the wheel (pyproject.toml puts config/iam there)
+_CHECKOUT = Path(__file__).parents[2] / "config" / "iam"
+
+
+class PolicyFacts(NamedTuple):
+    """Whose permissions: what stands for the ``${…}`` of the files."""
+
+    fleet: str
+    account: str
+    region: str
+    bucket: str
+    prefix: str = ""
+    """Of the store in its bucket, with a slash at its end unless it is empty."""
+    partition: str = "aws"
+    """``aws-cn`` in China, ``aws-us-gov`` in GovCloud."""
+    is_ssm: bool = False
+    """Whether nodes are reached by Systems Manager: only then may its agent talk to it."""
+
+
+def facts_of(fleet: str, store_url: str, *, account: str, region: str, is_ssm: bool = False) -> PolicyFacts:
+    """Facts from a resolved ``store.url``. Raises BadConfig when the store is not in S3."""
+    parts = urlsplit(store_url, allow_fragments=False)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise BadConfig(f"store.url: permissions are about a bucket in S3; {store_url!r} is none: write s3://bucket/prefix")
+    prefix = parts.path.strip("/")
+    return PolicyFacts(fleet, account, region, parts.netloc, f"{prefix}/" if prefix else "", partition_of(region), is_ssm=is_ssm)
+
+
+def partition_of(region: str) -> str:
+    """The part of AWS a region is in, as ARNs name it."""
+    return {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}.get(
+        next((p for p in ("cn-", "us-gov-") if region.startswith(p)), ""), "aws"
+    )
+
+
+def role_name(fleet: str, role: Literal["node", "coordinator"]) -> str:
+    """The role that is made for a fleet's nodes or its coordinator; its instance profile has the same name.
+
+    At most 10 + 40 + 12 characters of the 64 that IAM allows.
+    """
+    return f"tilefleet-{fleet}-{role}"
+
+
+def policy(name: PolicyName, facts: PolicyFacts) -> dict[str, Any]:
+    """A policy document for one fleet."""
+    text = string.Template(template(name)).substitute(facts._asdict())
+    document: dict[str, Any] = json.loads(text)
+    if not facts.is_ssm:
+        document["Statement"] = [one for one in document["Statement"] if one["Sid"] != _AGENT]
+    return document
+
+
+def template(name: PolicyName) -> str:
+    """The text of a file of config/iam: from the wheel, or from a checkout."""
+    for directory in (_PACKED, _CHECKOUT):
+        if (directory / f"{name}.json").exists():
+            return (directory / f"{name}.json").read_text(encoding="utf-8")
+    raise BadConfig(f"the policy {name}.json is not part of this installation; install tilefleet again")
+
+
+def trust() -> dict[str, Any]:
+    """Who may take the roles: EC2, for instances that were started with their profile."""
+    allow = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    return {"Version": "2012-10-17", "Statement": [allow]}
