@@ -1,0 +1,76 @@
+"""What a fleet costs, in sentences and numbers: the cost line that stands before everything that spends, and the cost so far.
+
+The rule: pure, and never more certain than what is known: machines only, where a price is known, with where it is from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from coordinator.fleet.records import NodeRecord, Price
+
+HOURS_A_DAY = 24
+REQUESTS = "plus S3 and SQS requests"
+
+
+class Lot(NamedTuple):
+    """Machines of one kind that will be paid for."""
+
+    number: int
+    price: Price | None
+    kind: str = ""
+    """Instance type, where there is no price to say it."""
+    market: str = ""
+
+
+def cost_line(lots: Sequence[Lot], *, lifetime_s: float = 0.0) -> str:
+    """``4 × c7i.xlarge on-demand: $0.714 an hour, $17.14 a day, plus S3 and SQS requests (price list of 2026-11-01)``.
+
+    ``lifetime_s``: after which machines end themselves; 0: they do not.
+    """
+    lots = [lot for lot in lots if lot.number]
+    if not lots:
+        return "no new machines: nothing more than what runs already is paid for"
+    what = " and ".join(f"{lot.number} × {_name(lot)}" for lot in lots)
+    known = [(lot.number, lot.price) for lot in lots if lot.price is not None]
+    if len(known) < len(lots):
+        return f"{what}: the price is not known here; look it up before you go on"
+    usd_per_hour = sum(number * price.usd_per_hour for number, price in known)
+    sources = "; ".join(dict.fromkeys(price.source for _, price in known))
+    line = f"{what}: {usd_text(usd_per_hour)} an hour, {usd_text(usd_per_hour * HOURS_A_DAY)} a day, {REQUESTS} ({sources})"
+    if lifetime_s:
+        most = usd_text(usd_per_hour * lifetime_s / 3600)
+        line += f"; at most {most} until they power themselves off after {lifetime_s / 3600:g} h"
+    return line
+
+
+def own_machines_line(count: int) -> str:
+    """The cost line of a fleet of machines that exist."""
+    machines = "1 machine of yours" if count == 1 else f"{count} machines of yours"
+    return f"{machines}: nothing is launched, so no machine is paid for; S3 and SQS requests are billed where you use AWS's"
+
+
+def spent_usd(records: Iterable[NodeRecord], now: float, forgotten_usd: float = 0.0) -> float:
+    """Machine cost from each launch to its end, or until now; ``forgotten_usd``: of machines whose records are gone."""
+    return forgotten_usd + sum(
+        max(0.0, (record.ended_at or now) - record.launched_at) / 3600 * record.usd_per_hour
+        for record in records
+        if record.launched_at
+    )
+
+
+def usd_text(usd: float) -> str:
+    """``$0.0447``, ``$0.714``, ``$17.14``, ``$1,204``: three digits that count, but cents from a dollar on."""
+    if usd >= 1000:
+        return f"${usd:,.0f}"
+    if usd >= 1 or usd == 0:
+        return f"${usd:.2f}"
+    digits = 3 if usd >= 0.1 else 4
+    return f"${usd:.{digits}f}"
+
+
+def _name(lot: Lot) -> str:
+    if lot.price is not None:
+        return f"{lot.price.kind} {lot.price.market}"
+    return f"{lot.kind or 'machine'} {lot.market}".strip()
