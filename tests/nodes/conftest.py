@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Server, _running, _wait
-from tests.nodes.machines import Network, Node, Options
+from tests.nodes.disks import Options
+from tests.nodes.machines import Network, Node
 
-TIMEOUT_S = 900
+TIMEOUT_S = 600
 NewNode = Callable[..., Node]
 
 _PROGRAMS = {

@@ -80,7 +80,7 @@ def _hash(recipe: Sequence[str]) -> str:
 def _build(release: str, image: Path, sources: str) -> None:
     partial = image.with_suffix(".partial")
     subprocess.run(["rm", "-rf", "--one-file-system", partial], check=True)
-    command = ["mmdebstrap", *_OPTIONS, release, str(partial), "-"]
+    command = ["mmdebstrap", *_OPTIONS, *_proxies(), release, str(partial), "-"]
     done = subprocess.run(command, check=False, input=sources, text=True, capture_output=True, timeout=BUILD_TIMEOUT_S)
     if done.returncode != 0:
         raise RuntimeError(f"mmdebstrap could not build the nodes' root file system: {done.stderr[-3000:]}")
@@ -96,6 +96,11 @@ def _sources(origin: str) -> str:
         _output(["apt-get", "update"])
         sources = _output(command)
     return sources
+
+
+def _proxies() -> list[str]:
+    dump = ["apt-config", "dump", "--no-empty", "--format", '%F "%v";%n', "Acquire::http::Proxy", "Acquire::https::Proxy"]
+    return [f"--aptopt={line}" for line in _output(dump).splitlines()]
 
 
 def _output(command: Sequence[str]) -> str:

@@ -7,23 +7,21 @@ the host's end of it, nothing else.
 
 from __future__ import annotations
 
-import itertools
 import os
-import secrets
 import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import asyncssh
 
 from tests.nodes.cgroups import ControlGroup
+from tests.nodes.disks import Options, admit, make_disk, personalize, write_host_key, write_private_key
 from tests.nodes.image import USER, node_image
-from tests.nodes.runs import claim, ip, remove_directory
+from tests.nodes.runs import claim, ip, remove_directory, unmount_below
 
 BOOT_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
@@ -31,11 +29,13 @@ RUN_TIMEOUT_S = 60.0
 SSH_TIMEOUT_S = 20
 POLL_S = 0.02
 SSH_PORT = 22
+BARE = Options()
+_EXPORTS = Path("/run/systemd/nspawn/unix-export")  # newer ones refuse to boot over what a hard power-off left there
 _POWER_OFF = 38  # SIGRTMIN + 4: systemd as PID 1 starts poweroff.target. macOS, where this is only read, has no such name
 
 # Enters the control groups named before "--", then runs the rest.
 _ENTER = """
-while [ "$1" != -- ]; do echo 0 >"$1"; shift; done
+while [ "$1" != -- ]; do echo 0 >"$1" || exit 1; shift; done
 shift
 """
 _AND_RUN = 'exec "$@"'
@@ -55,39 +55,32 @@ class CommandFailed(Exception):
         self.output = output
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a node differs from a bare one that is fit for a fleet."""
-
-    has_python: bool = True
-    has_sudo: bool = True  # without a password, for the user
-    disk_mib: int | None = None  # None: as much as the host has
-    is_imposter: bool = False  # it shows another host key than the one that is announced
-
-
 class Network:
     """A switch with a subnet of its own; the host is plugged in as ``address``."""
 
     def __init__(self) -> None:
         self._image = node_image()
         self._run = claim()
-        self._numbers = itertools.count(1)
+        self._nodes: list[Node] = []
         self.name = self._run.name
         self.address = f"10.77.{self._run.number}.1"
+        self.subnet = f"10.77.{self._run.number}.0/24"
         self.private_key = self._run.directory / "id_ed25519"
         self._key = asyncssh.generate_private_key("ssh-ed25519")
-        self._key.write_private_key(self.private_key)
-        self.private_key.chmod(0o600)
+        write_private_key(self._key, self.private_key)
         self._lay_cables()
 
     def add_node(self, options: Options | None = None) -> Node:
         """A node that is plugged in and switched off."""
-        number = next(self._numbers)
+        number = len(self._nodes) + 1
         name, address = f"{self.name}-{number}", f"10.77.{self._run.number}.{10 + number}"
         directory = self._run.directory / name
         directory.mkdir()
+        root = make_disk(self._image, directory, (options or BARE).disk_mib)
+        admit(root, self._key.export_public_key().decode())
         self._plug_in(name, address, number)
-        return Node(self, name, address, directory, options or Options())
+        self._nodes.append(Node(self, name, address, root, options or BARE))
+        return self._nodes[-1]
 
     def connect(self, name: str) -> None:
         """Put the node's cable into the switch."""
@@ -97,24 +90,11 @@ class Network:
         """Pull it out. Nobody is told: the link stays up, packets vanish, as in a cloud."""
         ip("-n", self.name, "link", "set", name, "nomaster")
 
-    def prepare(self, directory: Path, options: Options) -> Path:
-        """The root file system of a new node: the image below, what the node writes above."""
-        disk, root = directory / "disk", directory / "root"
-        disk.mkdir()
-        root.mkdir()
-        if options.disk_mib is not None:
-            _mount("tmpfs", "tmpfs", disk, f"size={options.disk_mib}m,mode=755")
-        (disk / "upper").mkdir()
-        (disk / "work").mkdir()
-        _mount("overlay", "overlay", root, f"lowerdir={self._image},upperdir={disk}/upper,workdir={disk}/work")
-        public_key = self._key.export_public_key().decode()
-        for home, owner in ((root / "root", root / "root"), (root / "home" / USER, root / "home" / USER)):
-            _authorize(home, public_key, owner.stat().st_uid)
-        return root
-
     def close(self) -> None:
         """Switch everything off and remove it."""
         self._run.close()
+        for node in self._nodes:
+            node.reap()
 
     def _lay_cables(self) -> None:
         """The switch lives in a namespace of its own, where the host's firewall (Docker's, say) does not look into it."""
@@ -143,19 +123,20 @@ class Node:
 
     user = USER
 
-    def __init__(self, network: Network, name: str, address: str, directory: Path, options: Options) -> None:
+    def __init__(self, network: Network, name: str, address: str, root: Path, options: Options) -> None:
         self.name = name
         self.address = address
         self.private_key = network.private_key
-        self.known_hosts = directory / "known_hosts"
+        self.known_hosts = root.parent / "known_hosts"
         self._network = network
         self._group = ControlGroup(name)
-        self._console = directory / "console.log"
-        self._root = network.prepare(directory, options)
+        self._console = root.parent / "console.log"
+        self._root = root
         self._cores: float | None = None
         self._launcher: subprocess.Popen[bytes] | None = None
-        self.host_key = self._make_host_key(options)
-        self._personalize(options)
+        self.host_key = write_host_key(root, options.is_imposter)
+        self.known_hosts.write_text(f"{address} {self.host_key}\n", encoding="utf-8")
+        personalize(root, name, address, options)
 
     # ---- power
 
@@ -169,6 +150,7 @@ class Node:
         assert not self.is_up(), f"{self.name} is on"
         self.heal()
         self._group.remove()  # groups of units that a hard power-off left
+        unmount_below(_EXPORTS / self.name)
         command = [
             "systemd-nspawn", "--quiet", "--boot", f"--directory={self._root}", f"--machine={self.name}", "--register=no",
             "--keep-unit", f"--network-namespace-path=/run/netns/{self.name}", "--resolv-conf=off", "--timezone=off",
@@ -202,13 +184,13 @@ class Node:
         """As when the power fails: the network first, so that no peer hears a connection being closed."""
         self.cut()
         self._group.kill()
-        self._reap()
+        self.reap()
 
     def shut_down(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Orderly: systemd stops all units."""
         os.kill(self._first_process(), _POWER_OFF)
         self._group.wait_until_empty(timeout_s)
-        self._reap()
+        self.reap()
 
     def reboot(self) -> None:
         """From inside, as an administrator does it."""
@@ -232,9 +214,14 @@ class Node:
     def remove(self) -> None:
         """Switch off and remove all that is left of it."""
         self._group.remove()
-        self._reap()
+        self.reap()
         ip("netns", "delete", self.name)
         remove_directory(self._console.parent)
+
+    def reap(self) -> None:
+        """Wait for the end of the process that held it up."""
+        if self._launcher is not None:
+            self._launcher.wait(timeout=STOP_TIMEOUT_S)
 
     # ---- network
 
@@ -306,46 +293,6 @@ class Node:
             return not Path(f"/proc/{self._first_process()}/root/run/nologin").exists()
         except RuntimeError:
             return False
-
-    def _reap(self) -> None:
-        if self._launcher is not None:
-            self._launcher.wait(timeout=STOP_TIMEOUT_S)
-
-    # ---- before its first boot
-
-    def _make_host_key(self, options: Options) -> str:
-        key = asyncssh.generate_private_key("ssh-ed25519")
-        path = self._root / "etc/ssh/ssh_host_ed25519_key"
-        key.write_private_key(path)
-        path.chmod(0o600)
-        announced = asyncssh.generate_private_key("ssh-ed25519") if options.is_imposter else key
-        line = announced.export_public_key().decode().strip()
-        self.known_hosts.write_text(f"{self.address} {line}\n", encoding="utf-8")
-        return line
-
-    def _personalize(self, options: Options) -> None:
-        etc = self._root / "etc"
-        (etc / "hostname").write_text(f"{self.name}\n", encoding="utf-8")
-        (etc / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n", encoding="utf-8")
-        (etc / "machine-id").write_text(f"{secrets.token_hex(16)}\n", encoding="utf-8")
-        if not options.has_sudo:
-            (etc / "sudoers.d" / USER).unlink()
-        if not options.has_python:
-            for program in (self._root / "usr/bin").glob("python3*"):
-                program.unlink()
-
-
-def _mount(fs_type: str, source: str, target: Path, options: str) -> None:
-    subprocess.run(["mount", "-t", fs_type, "-o", options, source, target], check=True, capture_output=True)
-
-
-def _authorize(home: Path, public_key: str, owner: int) -> None:
-    directory = home / ".ssh"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    keys = directory / "authorized_keys"
-    keys.write_text(public_key, encoding="utf-8")
-    for path in (directory, keys):
-        os.chown(path, owner, owner)
 
 
 def _number_inside(process: int) -> int | None:

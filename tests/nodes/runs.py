@@ -69,10 +69,15 @@ def remove_traces(number: int) -> None:
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove it, after all that is mounted in it; lazily, as a node's own view of a mount may last a moment longer."""
+    """Remove it, after all that is mounted in it."""
+    unmount_below(directory)
+    shutil.rmtree(directory)
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount it and all in it; lazily, as a node's own view of a mount may last a moment longer."""
     for mount in reversed(list(_mounts_below(directory))):
         subprocess.run(["umount", "--lazy", mount], check=True, capture_output=True)
-    shutil.rmtree(directory)
 
 
 def ip(*arguments: str) -> None:
