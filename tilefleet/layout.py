@@ -17,7 +17,7 @@
     leader/<epoch>                         created by the coordinator that takes the lead
     control/<epoch>.json                   the leader's beacon and orders, rewritten every few seconds
     fleet/fleet.json                       written once by the first ``fleet up``
-    fleet/turn.json                        who changes the fleet's machines just now, and until when
+    fleet/turns/<number>                   who wants to change the fleet's machines: the lowest that lives may
     fleet/nodes/<node>.json                a node: its machine, its pinned host keys, how far its set-up is
     fleet/hostkeys/<machine>               public host keys, written by the node itself when it boots
     fleet/artefacts/<digest>/<file>        what nodes are set up from, where they fetch it themselves
@@ -38,7 +38,7 @@ LEADER = "leader"
 CONTROL = "control"
 OWNERS = "tilefleet/owner"
 FLEET = "fleet/fleet.json"
-FLEET_TURN = "fleet/turn.json"
+FLEET_TURNS = "fleet/turns"
 NODES = "fleet/nodes"
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 
@@ -126,6 +126,10 @@ def epoch_of_key(key: str) -> int | None:
     """Epoch of a leader, control or status key, number of an owner; None for a key of another kind."""
     name = key.rsplit("/", 1)[-1].removesuffix(".json")
     return int(name) if _NUMBER.match(name) else None
+
+
+def turn(number: int) -> str:
+    return f"{FLEET_TURNS}/{number:08d}"
 
 
 def node(name: str) -> str:

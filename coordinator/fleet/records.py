@@ -87,10 +87,14 @@ class FleetRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """Who may change the fleet's machines until when: a command at a person's hands goes before the keeper."""
+    """Somebody who wants to change the fleet's machines, or does: see ``turn``."""
 
     by: str
+    """For people: ``fleet up on anna-laptop (process 4711)``."""
     until: float
+    """By the owner's clock; it is renewed long before. 0: let go."""
+    is_command: bool = True
+    """A command at a person's hands; the keeper makes way for it."""
     v: int = 1
 
 

@@ -1,0 +1,71 @@
+"""The composition root of a fleet: which provider, which transport, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from coordinator.fleet.files import FleetFiles
+from coordinator.fleet.installing import Installer
+from coordinator.fleet.node_store import NodeStore
+from coordinator.fleet.ports import Provider, Transport
+from tilefleet.config import Config
+from tilefleet.errors import BadConfig
+from tilefleet.store import Store
+
+
+class Fleet:
+    """A fleet as a command or the keeper holds it. Made by ``opened``; tests put their own parts together."""
+
+    def __init__(
+        self, config: Config, files: FleetFiles, store: Store, provider: Provider, transport: Transport, installer: Installer
+    ) -> None:
+        self.config = config
+        self.files = files
+        self.store = store
+        self.provider = provider
+        self.transport = transport
+        self.installer = installer
+        self.nodes = NodeStore(store)
+
+
+@asynccontextmanager
+async def opened(config: Config, store: Store | None = None) -> AsyncIterator[Fleet]:
+    """The fleet that a configuration describes. Raises BadConfig when it describes no machines."""
+    if config.nodes.provider == "none":
+        raise BadConfig(
+            'this configuration describes no machines; set nodes.provider to "ec2" (instances that are made) or "hosts" '
+            "(machines that you have, named in hosts.addresses)"
+        )
+    from tilefleet.store import Stores
+
+    files = FleetFiles(config.fleet.name)
+    files.make()
+    store = store or Stores(config.store).open(config.store.url)
+    provider = _provider(config, files, store)
+    try:
+        from coordinator.fleet.installing import installer
+
+        yield Fleet(config, files, store, provider, _transport(config, files, store), installer(config))
+    finally:
+        await provider.close()
+
+
+def _provider(config: Config, files: FleetFiles, store: Store) -> Provider:
+    if config.nodes.provider == "hosts":
+        from coordinator.fleet.hosts import HostsProvider
+
+        return HostsProvider(config, NodeStore(store))
+    from coordinator.fleet.ec2.provider import Ec2Provider
+
+    return Ec2Provider(config, files, store)
+
+
+def _transport(config: Config, files: FleetFiles, store: Store) -> Transport:
+    if config.nodes.transport == "ssm":
+        from coordinator.fleet.ssm import SsmTransport
+
+        return SsmTransport(config, store)
+    from coordinator.fleet.ssh import SshTransport
+
+    return SshTransport(config, files)

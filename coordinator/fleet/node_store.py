@@ -1,0 +1,69 @@
+"""Records of the fleet and its nodes in the store.
+
+The rules: a node's number is taken by creating its record, so nobody has it twice; only who holds the fleet's turn writes
+(``turn``); what ended a day ago is added to the fleet's record and removed, its number stays used.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+
+from coordinator.fleet.records import FleetRecord, NodeRecord
+from tilefleet import layout
+from tilefleet.bounded import for_each
+from tilefleet.errors import NotFound
+from tilefleet.records import from_json, to_json
+from tilefleet.store import Store
+
+READS_AT_ONCE = 32
+
+
+class NodeStore:
+    """Reads and writes what ``records`` describes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def fleet(self) -> FleetRecord | None:
+        """The fleet's record; None before its first ``up`` and after its ``down``."""
+        try:
+            return from_json(bytes(await self._store.get(layout.FLEET)), FleetRecord, self._store.shown(layout.FLEET))
+        except NotFound:
+            return None
+
+    async def found(self, name: str, *, by: str = "", made_bucket: bool = False) -> FleetRecord:
+        """The fleet's record, made when there is none."""
+        record = FleetRecord(name, secrets.token_hex(8), time.time(), by, made_bucket)
+        if await self._store.put_new(layout.FLEET, to_json(record)):
+            return record
+        return await self.fleet() or record
+
+    async def save_fleet(self, record: FleetRecord) -> None:
+        await self._store.put(layout.FLEET, to_json(record))
+
+    async def nodes(self) -> list[NodeRecord]:
+        """All records, those of nodes that ended lately included."""
+        keys = [entry.key async for entry in self._store.entries(layout.NODES)]
+        found: list[NodeRecord] = []
+
+        async def read(key: str) -> None:
+            try:
+                found.append(from_json(bytes(await self._store.get(key)), NodeRecord, self._store.shown(key)))
+            except NotFound:
+                return
+
+        await for_each(keys, read, concurrency=READS_AT_ONCE, name="node-records")
+        return sorted(found, key=lambda record: (len(record.name), record.name))
+
+    async def claim(self, record: NodeRecord) -> bool:
+        """Take a name that nobody has had; False when somebody has."""
+        return await self._store.put_new(layout.node(record.name), to_json(record))
+
+    async def save(self, record: NodeRecord) -> None:
+        await self._store.put(layout.node(record.name), to_json(record))
+
+    async def remove(self, names: list[str]) -> None:
+        """Remove records; their cost and numbers must be in the fleet's record by then."""
+        await self._store.delete([layout.node(name) for name in names])
