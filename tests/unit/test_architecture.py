@@ -18,8 +18,8 @@ MAX_LINES = 400
 # Who may touch the libraries that reach the network (import-linter has the rules between our own modules).
 ADAPTERS = {
     "aioboto3": {"tilefleet.aws", "tilefleet.sqs"},
-    "botocore": {"tilefleet.account", "tilefleet.aws", "tilefleet.sqs", "tilefleet.store"},
-    "boto3": {"tilefleet.account", "tilefleet.aws", "tilefleet.store"},
+    "botocore": {"tilefleet.aws", "tilefleet.sqs", "tilefleet.store"},
+    "boto3": {"tilefleet.aws", "tilefleet.store"},
     "obstore": {"tilefleet.store", "tilefleet.reading", "tilefleet.writing"},
     "asyncssh": {"coordinator.fleet.ssh"},
     "moto": {"coordinator.runtime.standin"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -102,7 +103,9 @@ def test_another_access_key_is_asked_about(
 ) -> None:
     resolved(config_of("s3://tiles-{account}/lab", moto_server.endpoint_url))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ANOTHERKEY")
-    with pytest.raises(NotAllowed, match=r"ExpiredToken: The security token included in the request is expired\); renew"):
+    with pytest.raises(
+        NotAllowed, match=r"refused these AWS credentials \(ExpiredToken: The security token included in the request is"
+    ):
         resolved(config_of("s3://tiles-{account}/lab", refusing.url))
     assert refusing.calls == 1
     assert len(list((tmp_path / "cache" / "accounts").iterdir())) == 1
@@ -130,13 +133,28 @@ def test_the_embedded_deployment_asks_nobody() -> None:
 def test_without_credentials_it_says_which_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(NotAllowed, match=r"store.url has \{account\} in it, and there are no AWS credentials"):
+    with pytest.raises(NotAllowed, match=r"there are no AWS credentials for \{account\} in store.url"):
         resolved(config_of("s3://tiles-{account}/lab"))
 
 
-def test_a_service_that_does_not_answer_is_unreachable() -> None:
-    with pytest.raises(Unreachable, match="does not answer who these credentials are"):
-        identity("us-east-1", "http://127.0.0.1:9")
+def test_inside_an_event_loop_too(moto_server: Server) -> None:
+    config = config_of("s3://tiles-{account}/lab", moto_server.endpoint_url)
+
+    async def within() -> str:
+        return resolved(config).store.url
+
+    assert asyncio.run(within()) == f"s3://tiles-{MOTO_ACCOUNT}/lab"
+
+
+async def test_who_one_is(moto_server: Server) -> None:
+    found = await identity("us-east-1", moto_server.endpoint_url)
+    assert found.account == MOTO_ACCOUNT
+    assert found.arn.startswith(f"arn:aws:sts::{MOTO_ACCOUNT}:")
+
+
+async def test_a_service_that_does_not_answer_is_unreachable() -> None:
+    with pytest.raises(Unreachable, match=r"asked whose account this is, cannot be reached.*check the network"):
+        await identity("us-east-1", "http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(
