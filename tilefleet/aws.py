@@ -89,7 +89,7 @@ async def client(
         **({"proxies": {}} if keys else {}),  # with keys of its own it is a stand-in, on this machine
         **(config or {}),
     }
-    with errors(service):
+    with errors(service.upper()):
         session = _session(keys, region_of(region))
         opened = session.client(service, endpoint_url=endpoint_url or None, config=AioConfig(**settings))
         found = await opened.__aenter__()

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any
 
+from tilefleet import aws
 from tilefleet.config import QueuesSection
-from tilefleet.errors import BadInput, NotAllowed, NotFound, TilefleetError, Unreachable
+from tilefleet.errors import BadInput, NotFound, TilefleetError, Unreachable
 from tilefleet.messages import MAX_MESSAGE_BYTES
 from tilefleet.queues import BATCH, Received
 from tilefleet.sqs_keys import queue_keys
@@ -30,13 +30,6 @@ CONNECTIONS = 50  # several long polls hold one each, sends and renewals need th
 RESENDS = 5  # of entries that failed alone, 0.1, 0.2, 0.4 … s apart
 DEAD_SUFFIX = "-dead"
 RETENTION_DEAD_S = 14 * 24 * 3600  # SQS maximum: time for a person to look
-
-_ABSENT = {"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"}
-_REFUSED = {
-    "AccessDenied", "AccessDeniedException", "AuthFailure", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature",
-    "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidSecurity", "KmsAccessDenied", "MissingAuthenticationToken",
-    "NotAuthorized", "OptInRequired", "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
-}  # fmt: skip
 
 
 class SqsQueues:
@@ -62,8 +55,7 @@ class SqsQueues:
 
     async def __aenter__(self) -> SqsQueues:
         """Open the connections. Raises NotAllowed when the AWS profile cannot be used."""
-        with _errors("the queues"):
-            client = await self._stack.enter_async_context(_client(self._settings, self._credentials))
+        client = await self._stack.enter_async_context(_client(self._settings, self._credentials))
         for queue in (*self._main, *self._dead.values()):
             queue.open(client)
         return self
@@ -234,37 +226,8 @@ class SqsQueue:
 
 
 def _client(settings: QueuesSection, credentials: tuple[str, str] | None) -> Any:
-    from aiobotocore.config import AioConfig
-
-    region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    config = AioConfig(
-        proxies=None if credentials is None else {},  # with keys of its own it is the stand-in, on this machine
-        connect_timeout=5,
-        read_timeout=MAX_WAIT_S + POLL_MARGIN_S,
-        max_pool_connections=CONNECTIONS,
-        retries={"mode": "standard", "total_max_attempts": 3},
-        tcp_keepalive=True,
-    )
-    return _session(credentials, region).client("sqs", endpoint_url=settings.endpoint_url or None, config=config)
-
-
-def _session(credentials: tuple[str, str] | None, region: str) -> Any:
-    """With keys of its own, nothing in the user's AWS files or AWS_PROFILE counts, not even their mistakes."""
-    import aioboto3
-    from aiobotocore.session import AioSession
-
-    if credentials is None:
-        return aioboto3.Session(region_name=region)
-    own = AioSession(
-        {  # variable: key in the file, environment variable, default, conversion
-            "profile": (None, None, None, None),
-            "config_file": (None, None, os.devnull, None),
-            "credentials_file": (None, None, os.devnull, None),
-        }
-    )
-    return aioboto3.Session(
-        aws_access_key_id=credentials[0], aws_secret_access_key=credentials[1], region_name=region, botocore_session=own
-    )
+    config = {"read_timeout": MAX_WAIT_S + POLL_MARGIN_S, "max_pool_connections": CONNECTIONS}
+    return aws.client("sqs", region=settings.region, endpoint_url=settings.endpoint_url, keys=credentials, config=config)
 
 
 def _batches(bodies: Sequence[str], name: str) -> Iterator[list[str]]:
@@ -295,39 +258,6 @@ def _same(present: str, wanted: str) -> bool:
     return bool(one == other)
 
 
-@contextmanager
-def _errors(what: str) -> Iterator[None]:
-    from aiohttp import ClientError as HttpError
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        raise _of_answer(error.response, what) from error
-    except BotoCoreError as error:
-        raise _of_client(error, what) from error
-    except (TimeoutError, HttpError, OSError) as error:
-        raise Unreachable(f"{what} did not answer in time; check the network and queues.endpoint_url") from error
-
-
-def _of_answer(response: Any, what: str) -> TilefleetError:
-    code, text = response["Error"].get("Code", ""), response["Error"].get("Message", "")
-    if code in _ABSENT:
-        return NotFound(f"{what} does not exist; start the coordinator of this fleet, which makes it, or mend fleet.name")
-    if code in _REFUSED or response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:
-        return NotAllowed(f"{what} refused these AWS credentials ({code}: {text}); renew them or ask for a policy that allows it")
-    return Unreachable(f"{what} did not complete a request ({code}: {text}); try again later")
-
-
-def _of_client(error: Exception, what: str) -> TilefleetError:
-    from botocore import exceptions as botocore
-
-    if isinstance(error, (botocore.NoCredentialsError, botocore.PartialCredentialsError)):
-        return NotAllowed(
-            f"there are no AWS credentials for {what}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        )
-    if isinstance(error, (botocore.CredentialRetrievalError, botocore.TokenRetrievalError, botocore.SSOError)):
-        return NotAllowed(f"the AWS credentials for {what} cannot be had: {error}; log in again")
-    if isinstance(error, botocore.ProfileNotFound):
-        return NotAllowed(f"{error}; mend AWS_PROFILE or ~/.aws/config")
-    return Unreachable(f"{what} cannot be reached: {error}; check the network and queues.endpoint_url")
+def _errors(what: str) -> AbstractContextManager[None]:
+    mend = "start the coordinator of this fleet, which makes it, or mend fleet.name"
+    return aws.errors(what, mend, setting="queues.endpoint_url")

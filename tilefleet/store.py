@@ -11,9 +11,9 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterable
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
@@ -26,12 +26,18 @@ from obstore.exceptions import (
 )
 from obstore.store import LocalStore, ObjectStore, S3Store
 
+from tilefleet import aws
 from tilefleet.config import StoreSection
+from tilefleet.credentials import LAB_IS_OVER, LOOK_S, CredentialsExpired, renewal
 from tilefleet.errors import BadInput, DoesNotFit, NotAllowed, NotFound, TilefleetError, Unreachable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config, S3Credential
 
 Buffer = Any  # bytes, memoryview, obstore.Bytes, uint8 ndarray: what has the buffer protocol
 
-_REFUSED = ("ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "SignatureDoesNotMatch")
+_INVALID = ("External AWS credential provider", "ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken")
+_OBSTORE_MARGIN_S = 300.0  # min_ttl of object_store's TokenCache: credentials that end sooner are asked for again
 DELETE_AT_ONCE = 1000  # S3 DeleteObjects limit
 SAID_CHARACTERS = 200  # of what a service or a codec says, in a sentence of ours
 
@@ -130,7 +136,19 @@ class Store:
                 meta = await obstore.head_async(self._backend, self._full(key))
         except NotFound:
             return None
+        except (NotAllowed, Unreachable):
+            await self._explain(key)
+            raise
         return Entry(key, meta["size"], meta["last_modified"].timestamp())
+
+    async def _explain(self, key: str) -> None:
+        """Raise what a GET says of credentials that were refused: the answer to a HEAD has no text."""
+        try:
+            await self.get_range(key, 0, 1)
+        except CredentialsExpired:
+            raise
+        except TilefleetError:
+            return
 
     async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
         """Objects whose key begins with the whole path segments of ``prefix``, in no particular order."""
@@ -239,7 +257,7 @@ def shown(url: str) -> str:
 
 
 def _s3(bucket: str, settings: StoreSection) -> ObjectStore:
-    region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    region = aws.region_of(settings.region)
     endpoint = settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     extra: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
     return S3Store(
@@ -247,27 +265,25 @@ def _s3(bucket: str, settings: StoreSection) -> ObjectStore:
         region=region,
         virtual_hosted_style_request=not endpoint,
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": timedelta(seconds=settings.timeout.s)},
-        credential_provider=_credentials(region),
+        credential_provider=_CredentialProvider(region),
         retry_config=_RETRIES,
         **extra,
     )
 
 
-def _credentials(region: str) -> Any:
-    from boto3 import Session
-    from botocore.exceptions import BotoCoreError, ClientError
-    from obstore.auth.boto3 import Boto3CredentialProvider
+class _CredentialProvider:
+    """Credentials as obstore asks for them: before a request, when those it has end in ``_OBSTORE_MARGIN_S`` or less."""
 
-    try:
-        session = Session(region_name=region)
-        found = session.get_credentials()
-        if found is not None:
-            found.get_frozen_credentials()  # an expired log-in shows here, and not as a store that does not answer
-    except (BotoCoreError, ClientError) as error:
-        raise NotAllowed(f"the AWS credentials cannot be had: {said(error)}; mend AWS_PROFILE or ~/.aws/config") from error
-    if found is None:
-        raise NotAllowed("there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
-    return Boto3CredentialProvider(session)
+    def __init__(self, region: str) -> None:
+        self.config: S3Config = {"region": region}
+        self._credentials = aws.credentials("the store")
+
+    def __call__(self) -> S3Credential:
+        frozen = self._credentials.get_frozen_credentials()
+        ends = datetime.now(UTC) + timedelta(seconds=_OBSTORE_MARGIN_S + LOOK_S)  # it comes back after that second
+        return {
+            "access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key, "token": frozen.token, "expires_at": ends
+        }  # fmt: skip
 
 
 def is_of_store(error: Exception) -> bool:
@@ -284,8 +300,10 @@ def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  
         return NotFound(f"the bucket of {url} does not exist; create it or name another")
     if isinstance(error, (NotFoundError, FileNotFoundError)) or "os error 20)" in text:  # 20: a file where a directory is named
         return NotFound(f"there is no {url}")
-    if isinstance(error, UnauthenticatedError) or any(code in text for code in _REFUSED):
-        return NotAllowed(f"the store refused the credentials for {url} (absent, wrong or expired); renew them and try again")
+    if any(code in text for code in (*_INVALID, LAB_IS_OVER)):
+        return CredentialsExpired(f"the store refused the AWS credentials for {url} (wrong or expired); {renewal()}")
+    if isinstance(error, UnauthenticatedError) or "SignatureDoesNotMatch" in text:
+        return NotAllowed(f"the store refused the credentials for {url} (absent or wrong); mend them and try again")
     if isinstance(error, (PermissionDeniedError, PermissionError)) or "status code: 403" in text:
         return NotAllowed(f"no permission for {url}; check its owner and mode, or the IAM policy of these credentials")
     if "os error 28" in text or "os error 122" in text or "No space left" in text:

@@ -374,5 +374,5 @@ async def test_a_login_that_is_needed_is_said_before_the_store_is_asked(
     monkeypatch.setenv("AWS_PROFILE", "sso")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    with pytest.raises(NotAllowed, match="the AWS credentials cannot be had"):
+    with pytest.raises(NotAllowed, match="the AWS credentials for the store cannot be had"):
         stores.open("s3://bucket")

@@ -17,9 +17,9 @@ MAX_LINES = 400
 
 # Who may touch the libraries that reach the network (import-linter has the rules between our own modules).
 ADAPTERS = {
-    "aioboto3": {"tilefleet.aws", "tilefleet.sqs"},
-    "botocore": {"tilefleet.aws", "tilefleet.sqs", "tilefleet.store"},
-    "boto3": {"tilefleet.aws", "tilefleet.store"},
+    "aioboto3": {"tilefleet.aws"},
+    "botocore": {"tilefleet.aws", "tilefleet.credentials"},
+    "boto3": set(),
     "obstore": {"tilefleet.store", "tilefleet.reading", "tilefleet.writing"},
     "asyncssh": {"coordinator.fleet.ssh"},
     "moto": {"coordinator.runtime.standin"},
