@@ -5,10 +5,25 @@ The rule: what is asked decides the digest, the digest names the file in the cac
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import io
+import os
+import tarfile
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib.metadata import distribution
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from coordinator.fleet.release import Release
+from coordinator.fleet import pip
+from coordinator.fleet.files import cache_dir
+from coordinator.fleet.release import Release, bundled
+from coordinator.fleet.requirements import Architecture, Needed, Target, below, pinned, pins
+from tilefleet.errors import NotAllowed
+
+KEPT = 4  # archives of 130 MB in the cache: two releases for two kinds of nodes
 
 
 class Wheelhouse(NamedTuple):
@@ -18,7 +33,7 @@ class Wheelhouse(NamedTuple):
     requirements: str
     """``name==version --hash=sha256:…`` by line: what pip on the node installs, and nothing else."""
     archive: Path | None
-    """Uncompressed tar of the wheels; None when nodes fetch them from the package index."""
+    """Uncompressed tar of the wheels and their SHA256SUMS; None when nodes fetch them from the package index."""
 
 
 class Artefacts:
@@ -27,7 +42,98 @@ class Artefacts:
     def __init__(self, release: Release, *, is_uploaded: bool = True) -> None:
         self.release = release
         self._is_uploaded = is_uploaded
+        self._locks: dict[Target, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._built: dict[Target, Wheelhouse] = {}
 
     async def wheelhouse(self, python: str, architecture: str) -> Wheelhouse:
-        """For ``3.11`` and ``x86_64`` or ``aarch64``. Raises Unreachable, NotFound."""
-        raise NotImplementedError
+        """For ``3.11`` and ``x86_64`` or ``aarch64``. Raises Unreachable, NotFound, NotAllowed."""
+        target = Target(python, cast("Architecture", architecture))
+        async with self._locks[target]:
+            if target not in self._built:
+                self._built[target] = await asyncio.to_thread(wheelhouse, target, is_uploaded=self._is_uploaded)
+        return self._built[target]
+
+
+def wheelhouse(target: Target, *, is_uploaded: bool = True) -> Wheelhouse:
+    """From the cache where it was built before; else a minute of downloading. Raises Unreachable, NotFound, NotAllowed."""
+    known = pins(bundled("constraints.txt").read_text(encoding="utf-8"), target)
+    roots = distribution("tilefleet").requires or []
+    asked = hashlib.sha256(repr((target, sorted(known.items()), sorted(roots))).encode()).hexdigest()[:16]
+    directory = cache_dir() / "wheelhouses"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        listed = directory / f"{asked}.txt"
+        requirements = listed.read_text(encoding="utf-8") if listed.is_file() else _listed(target, roots, known)
+        _write(listed, requirements.encode())
+        digest = hashlib.sha256(requirements.encode()).hexdigest()
+        archive = directory / f"wheelhouse-{digest[:16]}.tar" if is_uploaded else None
+        if archive is not None and not archive.is_file():
+            _fetch(requirements, target, archive)
+        _forget_old(directory, [listed, *([archive] if archive else [])])
+    except OSError as error:
+        raise NotAllowed(
+            f"what nodes are set up from cannot be kept in {directory}: {error.strerror or error}; "
+            "name another directory with TILEFLEET_STATE"
+        ) from error
+    return Wheelhouse(digest, requirements, archive)
+
+
+def _listed(target: Target, roots: Sequence[str], known: dict[str, str]) -> str:
+    """Requirements with hashes: round by round, what the packages of the last round need."""
+    wheels: dict[str, pip.Wheel] = {}
+    done: set[Needed] = set()
+    new = set(below(Needed("tilefleet"), roots, target))
+    while new:
+        names = sorted({package.name for package in new} - wheels.keys())
+        if names:
+            found = pip.resolved([pinned(name, known) for name in names], target)
+            wheels |= dict(zip(names, sorted(found, key=lambda wheel: names.index(_canonical(wheel.name))), strict=True))
+        done |= new
+        new = {each for package in new for each in below(package, wheels[package.name].requires, target)} - done
+    return "".join(f"{name}=={wheel.version} --hash=sha256:{wheel.sha256}\n" for name, wheel in sorted(wheels.items()))
+
+
+def _canonical(name: str) -> str:
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(name)
+
+
+def _fetch(requirements: str, target: Target, archive: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=archive.parent) as directory:
+        wheels = pip.download(requirements, target, Path(directory))
+        sums = "".join(f"{_sha256(wheel)}  {wheel.name}\n" for wheel in wheels)
+        partial = Path(directory) / "archive.tar"
+        with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
+            for name, text in (("SHA256SUMS", sums), ("requirements.txt", requirements)):
+                _add(tar, name, len(text.encode()), io.BytesIO(text.encode()))
+            for wheel in wheels:
+                with wheel.open("rb") as contents:
+                    _add(tar, wheel.name, wheel.stat().st_size, contents)
+        partial.replace(archive)
+
+
+def _add(tar: tarfile.TarFile, name: str, size: int, contents: object) -> None:
+    entry = tarfile.TarInfo(name)  # root's, of 1970, mode 0644: the same bytes from the same wheels
+    entry.size = size
+    tar.addfile(entry, contents)  # type: ignore[arg-type]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(data)
+    os.replace(file.name, path)  # noqa: PTH105 - a name, not a Path, is what tempfile gives
+
+
+def _forget_old(directory: Path, used: Sequence[Path]) -> None:
+    """Only the newest stay; what is used now counts as new."""
+    for path in used:
+        path.touch()
+    for pattern in ("*.tar", "*.txt"):
+        for path in sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+            path.unlink(missing_ok=True)
