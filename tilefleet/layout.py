@@ -31,6 +31,8 @@ from __future__ import annotations
 
 import re
 
+from tilefleet.ids import ALPHABET
+
 OPEN = "open"
 OPERATIONS = "operations"
 DEAD = "dead"
@@ -142,3 +144,14 @@ def host_keys(machine: str) -> str:
 
 def artefact(digest: str, file: str) -> str:
     return f"fleet/artefacts/{digest}/{file}"
+
+
+_OWN = re.compile(
+    rf"({OPERATIONS}|matrices|staging)/[{ALPHABET}]{{12}}/.|{OPEN}/[{ALPHABET}]{{12}}\Z|{DEAD}/[^/]+\.json\Z"
+    rf"|{LEADER}/[0-9]+\Z|{CONTROL}/[0-9]+\.json\Z|fleet/."
+)
+
+
+def is_own(key: str) -> bool:
+    """Whether a key is one of those above. Only what is may go with a fleet: people keep files beside."""
+    return _OWN.match(key) is not None

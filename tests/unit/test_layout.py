@@ -55,3 +55,16 @@ def test_epochs_read_back(epoch: int) -> None:
 def test_keys_of_another_kind(key: str) -> None:
     assert layout.epoch_of_key(key) is None
     assert layout.index_of_key(key) is None
+
+
+def test_a_fleets_own_keys_are_known_and_those_that_people_put_beside_them_are_not() -> None:
+    below = [
+        key + "/x"
+        for key in (layout.operand(OP, "a"), layout.partial(OP), layout.parts(OP), layout.result(OP), layout.staging(OP))
+    ]
+    own = [key for key in _keys() if not key.startswith(("p/", layout.OWNERS))]
+    own = [key for key in own if key not in {layout.operation(OP), layout.result(OP), layout.staging(OP)}] + below
+    assert [key for key in own if not layout.is_own(key)] == []
+    people = ["C.zarr/zarr.json", "matrices/mine.npy", "operations/notes.txt", "fleetwide.csv", "open/question.md", "dead/a/b.json",
+              "leader/of/the/pack", "staging", f"x/{layout.record(OP)}"]  # fmt: skip
+    assert [key for key in people if layout.is_own(key)] == []
