@@ -60,12 +60,17 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     phases_s: dict[str, float] = {}
     """How long each phase of launch and set-up took."""
     launched_at: float = 0.0
+    """Its last start: when the present cost began."""
     ready_at: float = 0.0
+    stopped_at: float = 0.0
+    """When it was seen to be switched off; 0 while it runs."""
     ended_at: float = 0.0
     kind: str = ""
     market: str = ""
     usd_per_hour: float = 0.0
     """What the machine costs; 0 where it is not known, or yours."""
+    spent_usd: float = 0.0
+    """Cost of its runs before the last stop."""
     v: int = 1
 
 
@@ -83,6 +88,10 @@ class FleetRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Number of the next node, ``n<number>``. Grows by create-only node records; this is where the search begins."""
     spent_usd: float = 0.0
     """Cost of machines whose records were forgotten."""
+    count: int = 0
+    """Worker nodes that ``up --count`` asked for last; 0: what the configuration says."""
+    coordinator: Literal["here", "node", ""] = ""
+    """What ``up --coordinator`` asked for last; empty: what the configuration says."""
     v: int = 1
 
 
