@@ -11,8 +11,8 @@ from statistics import median
 from typing import NamedTuple
 
 from coordinator.cli.render import table
+from coordinator.fleet.picture import number_of
 from coordinator.fleet.ports import PhaseEvent
-from coordinator.fleet.reconcile import number_of
 from tilefleet.quantities import format_seconds
 
 ORDER = (

@@ -1,14 +1,14 @@
-"""What a fleet costs, in sentences and numbers: the cost line that stands before everything that spends, and the cost so far.
+"""The cost line, which stands before everything that spends.
 
 The rule: pure, and never more certain than what is known: machines only, where a price is known, with where it is from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from coordinator.fleet.records import NodeRecord, Price
+from coordinator.fleet.records import Price
 
 HOURS_A_DAY = 24
 REQUESTS = "plus S3 and SQS requests"
@@ -49,15 +49,6 @@ def own_machines_line(count: int) -> str:
     """The cost line of a fleet of machines that exist."""
     machines = "1 machine of yours" if count == 1 else f"{count} machines of yours"
     return f"{machines}: nothing is launched, so no machine is paid for; S3 and SQS requests are billed where you use AWS's"
-
-
-def spent_usd(records: Iterable[NodeRecord], now: float, forgotten_usd: float = 0.0) -> float:
-    """Machine cost from each launch to its end, or until now; ``forgotten_usd``: of machines whose records are gone."""
-    return forgotten_usd + sum(
-        max(0.0, (record.ended_at or now) - record.launched_at) / 3600 * record.usd_per_hour
-        for record in records
-        if record.launched_at
-    )
 
 
 def usd_text(usd: float) -> str:

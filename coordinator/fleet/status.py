@@ -11,8 +11,9 @@ from typing import Literal
 
 import msgspec
 
-from coordinator.fleet.records import Machine, NodeRecord, Role
-from coordinator.fleet.spending import spent_usd
+from coordinator.fleet.costs import spent_usd
+from coordinator.fleet.picture import Node, Observed, nodes_of
+from coordinator.fleet.records import FleetRecord, Machine, NodeRecord, Role
 from tilefleet.records import Control, WorkerView
 
 ViewState = Literal[
@@ -97,24 +98,21 @@ def picture(
     *,
     working: Mapping[str, Sequence[str]] | None = None,
     answers: Mapping[str, bool] | None = None,
-    forgotten_usd: float = 0.0,
+    fleet: FleetRecord | None = None,
 ) -> FleetPicture:
     """``working``: running operations by worker. ``answers``: by node, whether its SSH port was seen to answer."""
-    machines, records = list(machines), list(records)
-    by_node = {machine.node: machine for machine in sorted(machines, key=lambda machine: machine.launched_at)}
-    current = {record.name: record for record in records if not record.ended_at}
-    names = {name for name, machine in by_node.items() if machine.state != "gone"} | current.keys()
+    records = list(records)
+    nodes = nodes_of(Observed(machines=tuple(machines), records=tuple(records)))
     heard = {worker.name: worker for worker in lead.control.workers} if lead is not None and lead.is_alive else {}
     views = [
-        _node(name, by_node.get(name), current.get(name), heard.get(name), lead, now, (answers or {}).get(name))
-        for name in sorted(names, key=_in_order)
+        _view(node, heard.get(node.name), lead, now, (working or {}).get(node.name, ()), (answers or {}).get(node.name))
+        for node in nodes
     ]
-    views = [msgspec.structs.replace(view, operations=tuple((working or {}).get(view.name, ()))) for view in views]
-    running = [view for view in views if by_node.get(view.name) is not None and by_node[view.name].state in _PAID]
+    running = [view for node, view in zip(nodes, views, strict=True) if node.state in _PAID]
     return FleetPicture(
         nodes=tuple(views),
         coordinator=_coordinator(lead),
-        spent_usd=spent_usd(records, now, forgotten_usd),
+        spent_usd=spent_usd(fleet, records, now),
         usd_per_hour=sum(view.usd_per_hour for view in running),
         has_unpriced=any(not view.usd_per_hour for view in running),
     )
@@ -123,41 +121,31 @@ def picture(
 _PAID = ("starting", "running", "stopping")
 
 
-def _node(
-    name: str,
-    machine: Machine | None,
-    record: NodeRecord | None,
-    worker: WorkerView | None,
-    lead: Lead | None,
-    now: float,
-    answers: bool | None,
+def _view(
+    node: Node, worker: WorkerView | None, lead: Lead | None, now: float, operations: Sequence[str], answers: bool | None
 ) -> NodeView:
-    state, sentence = _state(machine, record, worker, lead, now, answers)
+    machine, record = node.machine, node.record
+    state, sentence = _state(node, worker, lead, now, answers)
     launched_at = (machine.launched_at if machine else 0.0) or (record.launched_at if record else 0.0)
     return NodeView(
-        name=name, state=state, sentence=sentence,
-        role=machine.role if machine else record.role if record else "worker",
+        name=node.name, state=state, sentence=sentence, role=node.role,
         machine=machine.id if machine else record.machine if record else "",
         address=machine.address if machine else "",
         kind=(machine.kind if machine else "") or (record.kind if record else ""),
         market=(machine.market if machine else "") or (record.market if record else ""),
         zone=machine.zone if machine else "",
         version=worker.version if worker else record.release if record else "",
-        held=worker.held if worker else None,
+        held=worker.held if worker else None, operations=tuple(operations) if worker else (),
         heard_ago_s=max(0.0, lead.control.at - worker.heard_at) if worker and lead else None,
         age_s=max(0.0, now - launched_at) if launched_at else None,
         usd_per_hour=record.usd_per_hour if record else 0.0,
     )  # fmt: skip
 
 
-def _state(
-    machine: Machine | None,
-    record: NodeRecord | None,
-    worker: WorkerView | None,
-    lead: Lead | None,
-    now: float,
-    answers: bool | None,
+def _state(  # noqa: PLR0911  one line per state
+    node: Node, worker: WorkerView | None, lead: Lead | None, now: float, answers: bool | None
 ) -> tuple[ViewState, str]:
+    machine, record = node.machine, node.record
     if machine is None or machine.state == "gone":
         return _without_machine(machine, record, now)
     if machine.state in ("stopping", "stopped"):
@@ -221,10 +209,3 @@ def _coordinator(lead: Lead | None) -> CoordinatorView:
     return CoordinatorView(
         state, control.leader, control.version, control.epoch, lead.since, control.n_open if lead.is_alive else None
     )
-
-
-def _in_order(name: str) -> tuple[str, int, str]:
-    """n2 before n10."""
-    head = name.rstrip("0123456789")
-    digits = name[len(head) :]
-    return head, int(digits) if digits else -1, name

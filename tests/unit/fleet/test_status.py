@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from coordinator.fleet.records import Machine, MachineState, NodeRecord
+from coordinator.fleet.records import FleetRecord, Machine, MachineState, NodeRecord
 from coordinator.fleet.status import FleetPicture, Lead, NodeView, picture
 from tilefleet.records import Control, WorkerView
 
@@ -87,7 +87,13 @@ def test_silence_is_told_apart_where_the_machine_was_asked(answers: bool, says: 
 
 def test_what_ended_is_history_but_was_paid_for() -> None:
     ended = record("n1", ended_at=NOW - 300, usd_per_hour=12.0)
-    found = picture([machine("n1", "gone"), machine("n2")], [ended, record("n2")], lead(worker("n2")), NOW, forgotten_usd=5.0)
+    found = picture(
+        [machine("n1", "gone"), machine("n2")],
+        [ended, record("n2")],
+        lead(worker("n2")),
+        NOW,
+        fleet=FleetRecord("demo", "u", NOW, spent_usd=5.0),
+    )
     assert [view.name for view in found.nodes] == ["n2"]
     assert found.spent_usd == pytest.approx(5.0 + 300 / 3600 * 12.0 + 600 / 3600 * 0.18)
     assert found.usd_per_hour == pytest.approx(0.18)
