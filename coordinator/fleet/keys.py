@@ -26,7 +26,7 @@ def make_pair(files: FleetFiles, fleet: str) -> str:
     files.make()
     try:
         if not files.private_key.exists():
-            _make(files, f"tilefleet {fleet}")
+            _make(files)
         return _publish(files, f"tilefleet {fleet}")
     except OSError as error:
         raise NotAllowed(
@@ -54,11 +54,10 @@ def write_known_hosts(files: FleetFiles, pinned: Iterable[tuple[Machine, NodeRec
     _replace(files.known_hosts, "".join(lines).encode())
 
 
-def _make(files: FleetFiles, comment: str) -> None:
+def _make(files: FleetFiles) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    del comment  # the private form has no place for it
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     own = _written_beside(files.private_key, pem)
     try:
@@ -76,7 +75,7 @@ def _publish(files: FleetFiles, comment: str) -> str:
         key = load_ssh_private_key(files.private_key.read_bytes(), password=None)
     except ValueError as error:
         raise NotAllowed(
-            f"{files.private_key} is no private key; remove it to have another made (nodes that know the old one must be replaced)"
+            f"{files.private_key} is no private key; remove it and another is made (nodes that know the old one must be replaced)"
         ) from error
     line = f"{key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()} {comment}"
     if public_line(files) != line:
