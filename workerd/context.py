@@ -18,6 +18,7 @@ import numpy as np
 
 from tilefleet import layout
 from tilefleet.backoff import persist
+from tilefleet.credentials import outlast
 from tilefleet.errors import Cancelled, NotAllowed
 from tilefleet.matrix import MatrixRef, Operand, Rect
 from tilefleet.messages import Facts, Job, JobTimes, decode_facts
@@ -157,7 +158,7 @@ class Context:
     async def commit(self, call: Callable[[], Awaitable[T]]) -> T:
         """A repeatable call that writes, timed as such."""
         with self.clock.phase("committed"):
-            return await persist(call, for_s=STORE_PATIENCE_S)
+            return await self._patiently(call)
 
     async def report(self, facts: Facts, url: str | None = None) -> Outcome:
         """Commit what a job found: at ``url``, else under the operation's facts. The first writer's word counts."""
@@ -190,7 +191,11 @@ class Context:
     async def fetch(self, call: Callable[[], Awaitable[T]]) -> T:
         """A repeatable call that reads, timed as such."""
         with self.clock.phase("fetched"):
-            return await persist(call, for_s=STORE_PATIENCE_S)
+            return await self._patiently(call)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Credentials that expired are no fault of the job: it waits for new ones, unless it is cancelled or given back."""
+        return await outlast(lambda: persist(call, for_s=STORE_PATIENCE_S), check=self.checkpoint)
 
     def _check(self, url: str) -> None:
         around = self._around

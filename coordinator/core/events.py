@@ -48,6 +48,10 @@ class DeadLettered(msgspec.Struct, frozen=True):
     job: Job
 
 
+class Deafened(msgspec.Struct, frozen=True):
+    """Just now no worker could be heard, so the silence of all of them says nothing about them."""
+
+
 class QueueLost(msgspec.Struct, frozen=True):
     """The jobs queue was gone and was made again, empty."""
 
@@ -75,4 +79,16 @@ class Ticked(msgspec.Struct, frozen=True):
     """Time passed."""
 
 
-Event = Adopted | PlanSaved | CancelAsked | Heard | DeadLettered | QueueLost | SendFailed | EffectFailed | CleanedUp | Ticked
+Event = (
+    Adopted
+    | PlanSaved
+    | CancelAsked
+    | Heard
+    | Deafened
+    | DeadLettered
+    | QueueLost
+    | SendFailed
+    | EffectFailed
+    | CleanedUp
+    | Ticked
+)

@@ -10,6 +10,7 @@ from coordinator.core.events import Adopted
 from coordinator.core.plans import PARTS, Known, Part, Plan, join_scans, next_part, operands
 from coordinator.core.stage_run import StageRun
 from coordinator.core.stages import BlockStage, PublishStage, ScanStage
+from coordinator.core.workers import Workers
 from tilefleet.errors import ErrorInfo
 from tilefleet.matrix import MatrixRef
 from tilefleet.messages import BytesFact, CheckFacts, CsvFacts, JobDone
@@ -64,13 +65,13 @@ class OperationRun:
         """Attempts that are out."""
         return sum(len(run.out) for run in self.runs.values())
 
-    def is_forsaken(self, n_workers: int, timeout_s: float, now: float) -> bool:
-        """Whether there has been no worker at all for that long; asked regularly."""
-        if n_workers:
+    def is_forsaken(self, workers: Workers, timeout_s: float, now: float) -> bool:
+        """Whether there has been no worker at all for that long, though it would have been heard; asked regularly."""
+        if len(workers):
             self.workerless_since = None
         elif self.workerless_since is None:
             self.workerless_since = now
-        return self.workerless_since is not None and now - self.workerless_since > timeout_s
+        return self.workerless_since is not None and now - max(self.workerless_since, workers.deaf_at) > timeout_s
 
     @property
     def is_to_plan(self) -> bool:

@@ -22,6 +22,7 @@ from coordinator.core.events import (
     CancelAsked,
     CleanedUp,
     DeadLettered,
+    Deafened,
     EffectFailed,
     Event,
     Heard,
@@ -96,6 +97,8 @@ class Scheduler:
                 self._effect_failed(event.operation, event.error, now)
             case CleanedUp():
                 self.operations.pop(event.operation, None)
+            case Deafened():
+                self.workers.deaf_at = now
 
     def next_deadline(self, now: float) -> float:
         """When to call again with ``Ticked`` if nothing happens before."""
@@ -341,7 +344,7 @@ class Scheduler:
             if run.is_ended:
                 self._clean_if_quiet(run, now)
             else:
-                if run.is_forsaken(len(self.workers), self.settings.no_worker_timeout_s, now):
+                if run.is_forsaken(self.workers, self.settings.no_worker_timeout_s, now):
                     self._end(run, "failed", patience.no_worker_error(self.settings), now)
                 run.is_dirty = run.is_dirty or run.state == "running"
 

@@ -34,6 +34,8 @@ class Workers:
         self._by_name: dict[str, Worker] = {}
         self._oldest = self._newest = float("-inf")
         """When a worker was first added where none was, and when one was last."""
+        self.deaf_at = float("-inf")
+        """When they could not have been heard, last: silence counts from there."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -75,7 +77,7 @@ class Workers:
 
     def lose_silent(self, now: float, silence_s: float) -> list[Worker]:
         """Forget, and return, the workers that were not heard for too long."""
-        lost = [worker for worker in self if now - worker.heard > silence_s]
+        lost = [worker for worker in self if now - max(worker.heard, self.deaf_at) > silence_s]
         for worker in lost:
             del self._by_name[worker.hello.worker]
         return lost

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
-from coordinator.core.events import CancelAsked, DeadLettered, Event, Heard
+from coordinator.core.events import CancelAsked, DeadLettered, Deafened, Event, Heard
 from coordinator.runtime.dead_letters import DeadLetters
 from coordinator.runtime.journal import Journal
 from tilefleet.backoff import Backoff
@@ -102,6 +102,8 @@ class Listeners(NamedTuple):
                 await self.restore()
             except TilefleetError as error:
                 log.warning("poll_failed", queue=queue.name, error=str(error))
+                if queue is self.queues.completions:
+                    self.tell(Deafened())
                 await self._pause(backoff.next_s())
 
     async def _take(self, queue: Queue, message: Received, take: Callable[[Received], Awaitable[None]]) -> bool:

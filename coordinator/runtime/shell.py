@@ -11,7 +11,7 @@ import time
 import structlog
 
 from coordinator.core.commands import Command, SendJobs
-from coordinator.core.events import CleanedUp, Event, QueueLost, Ticked
+from coordinator.core.events import CleanedUp, Deafened, Event, QueueLost, Ticked
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.settings import SchedulerSettings
 from coordinator.runtime.dead_letters import DeadLetters
@@ -24,6 +24,7 @@ from coordinator.runtime.retention import Retention
 from tilefleet import layout
 from tilefleet.backoff import Backoff, persist
 from tilefleet.config import Config
+from tilefleet.credentials import outlast
 from tilefleet.errors import TilefleetError
 from tilefleet.records import Control, to_json
 from tilefleet.sd_notify import notify
@@ -157,10 +158,13 @@ class Shell:
         async with self._restoring:
             if time.monotonic() - self._restored < 1.0:
                 return
-            await persist(self._queues.ensure, for_s=float("inf"), backoff=Backoff(0.1, 5.0))
+            await outlast(self._make_queues, check=lambda: self.tell(Deafened()))
             self._restored = time.monotonic()
             log.warning("queues_restored")
             self.tell(QueueLost())
+
+    async def _make_queues(self) -> None:
+        await persist(self._queues.ensure, for_s=float("inf"), backoff=Backoff(0.1, 5.0))
 
 
 def settings_of(config: Config) -> SchedulerSettings:
