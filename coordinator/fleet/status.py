@@ -6,7 +6,7 @@ nobody knows. Clocks are not compared between machines: how long ago a worker wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -53,7 +53,7 @@ class NodeView(msgspec.Struct, frozen=True):
     held: int | None = None
     """Jobs in its hands; None where nobody hears it."""
     operations: tuple[str, ...] = ()
-    """Running operations that it has computed for."""
+    """Whose jobs they are."""
     heard_ago_s: float | None = None
     age_s: float | None = None
     """Since its machine was launched."""
@@ -96,18 +96,14 @@ def picture(
     lead: Lead | None,
     now: float,
     *,
-    working: Mapping[str, Sequence[str]] | None = None,
     answers: Mapping[str, bool] | None = None,
     fleet: FleetRecord | None = None,
 ) -> FleetPicture:
-    """``working``: running operations by worker. ``answers``: by node, whether its SSH port was seen to answer."""
+    """``answers``: by node, whether its SSH port was seen to answer; ``fleet``: for the cost of what was forgotten."""
     records = list(records)
     nodes = nodes_of(Observed(machines=tuple(machines), records=tuple(records)))
     heard = {worker.name: worker for worker in lead.control.workers} if lead is not None and lead.is_alive else {}
-    views = [
-        _view(node, heard.get(node.name), lead, now, (working or {}).get(node.name, ()), (answers or {}).get(node.name))
-        for node in nodes
-    ]
+    views = [_view(node, heard.get(node.name), lead, now, (answers or {}).get(node.name)) for node in nodes]
     running = [view for node, view in zip(nodes, views, strict=True) if node.state in _PAID]
     return FleetPicture(
         nodes=tuple(views),
@@ -121,9 +117,7 @@ def picture(
 _PAID = ("starting", "running", "stopping")
 
 
-def _view(
-    node: Node, worker: WorkerView | None, lead: Lead | None, now: float, operations: Sequence[str], answers: bool | None
-) -> NodeView:
+def _view(node: Node, worker: WorkerView | None, lead: Lead | None, now: float, answers: bool | None) -> NodeView:
     machine, record = node.machine, node.record
     state, sentence = _state(node, worker, lead, now, answers)
     launched_at = (machine.launched_at if machine else 0.0) or (record.launched_at if record else 0.0)
@@ -135,11 +129,15 @@ def _view(
         market=(machine.market if machine else "") or (record.market if record else ""),
         zone=machine.zone if machine else "",
         version=worker.version if worker else record.release if record else "",
-        held=worker.held if worker else None, operations=tuple(operations) if worker else (),
+        held=worker.held if worker else None, operations=_operations(worker) if worker else (),
         heard_ago_s=max(0.0, lead.control.at - worker.heard_at) if worker and lead else None,
         age_s=max(0.0, now - launched_at) if launched_at else None,
         usd_per_hour=record.usd_per_hour if record else 0.0,
     )  # fmt: skip
+
+
+def _operations(worker: WorkerView) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(job.partition(" ")[0] for job in worker.jobs))
 
 
 def _state(  # noqa: PLR0911  one line per state

@@ -30,7 +30,7 @@ def record(name: str = "n1", **more: Any) -> NodeRecord:
 
 def worker(name: str = "n1", *, ago_s: float = 2.0, version: str = RELEASE, held: int = 3) -> WorkerView:
     # the leader's clock is an hour ahead of ours: nothing may depend on it
-    return WorkerView(name, "i1", version, 4, 2**33, 1e11, 1e9, NOW + 3600 - ago_s, held)
+    return WorkerView(name, "i1", version, 4, 2**33, 1e11, 1e9, NOW + 3600 - ago_s, held, ("7f3a main/1", "7f3a main/2"))
 
 
 def lead(*workers: WorkerView, is_alive: bool = True, leader: str = "laptop:4711") -> Lead:
@@ -43,7 +43,7 @@ def only(found: FleetPicture) -> NodeView:
 
 
 def test_a_worker_that_is_heard_is_up() -> None:
-    view = only(picture([machine()], [record()], lead(worker()), NOW, working={"n1": ["7f3a"]}))
+    view = only(picture([machine()], [record()], lead(worker()), NOW))
     assert (view.state, view.sentence, view.held, view.operations) == ("up", "", 3, ("7f3a",))
     assert (view.heard_ago_s, view.age_s, view.version) == (2.0, 600.0, RELEASE)
 
