@@ -150,6 +150,8 @@ class WorkerView(msgspec.Struct, frozen=True):
     bytes_per_s: float
     heard_at: float
     held: int
+    jobs: tuple[str, ...] = ()
+    """What it holds, for people: ``<operation> <stage>/<index>``."""
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -165,6 +167,8 @@ class Control(msgspec.Struct, frozen=True):
     n_open: int = 0
     """Operations that have not ended; an embedded deployment may stop when it is 0."""
     workers: tuple[WorkerView, ...] = ()
+    remaining_worker_s: float = 0.0
+    """Predicted time that one worker would take for all that is left of open operations; what autoscaling goes by."""
     v: Version = VERSION
 
 

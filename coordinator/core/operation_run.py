@@ -51,6 +51,8 @@ class OperationRun:
         self.is_cleaning = False
         self.is_resumed = False
         self.predicted_s = 0.0
+        self.guessed_worker_s: float | None = None
+        """Before it has a plan: the work that one would have."""
 
     @property
     def id(self) -> str:

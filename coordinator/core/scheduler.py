@@ -31,6 +31,7 @@ from coordinator.core.events import (
     SendFailed,
 )
 from coordinator.core.operation_run import OperationRun
+from coordinator.core.outlook import work_left_s
 from coordinator.core.plans import Plan, Settings, plan
 from coordinator.core.settings import SchedulerSettings
 from coordinator.core.shares import FairShares
@@ -118,6 +119,7 @@ class Scheduler:
         return Control(
             epoch=self.epoch, at=now + self._wall_offset, fleet=self.settings.fleet, leader=leader, version=version,
             cancelled=tuple(ended | self._ended), n_open=len(self.operations), workers=self.workers.views(self._wall_offset),
+            remaining_worker_s=work_left_s(self.operations.values(), self.workers.facts(), self._planning),
         )  # fmt: skip
 
     def _adopt(self, event: Adopted, now: float) -> None:
@@ -191,8 +193,7 @@ class Scheduler:
                 self._plan(run, now)
 
     def _plan(self, run: OperationRun, now: float) -> None:
-        part = run.close_part(now)
-        if part is None:
+        if (part := run.close_part(now)) is None:
             return
         try:
             made = plan(part, run.record, run.known, self.workers.facts(), self._planning)
@@ -255,7 +256,7 @@ class Scheduler:
         attempt = stage.out.get(message.index)
         if not stage.mark_done(message.index, now):
             return
-        stage.note_duration(message.times.total_s)
+        stage.note_times(message.times)
         run.add(stage, message, now, attempt.sent if attempt is not None else None)
         run.is_dirty = True
         self._advance(run, now)
@@ -391,8 +392,7 @@ class Scheduler:
 
     def _write_status(self, run: OperationRun, now: float) -> None:
         run.is_dirty, run.written = False, now
-        status = run.status(self.epoch, now, self._wall_offset, self.settings.keep_results_s)
-        self._commands.append(WriteStatus(status))
+        self._commands.append(WriteStatus(run.status(self.epoch, now, self._wall_offset, self.settings.keep_results_s)))
 
     def validate(self) -> None:
         """Raises AssertionError when the state contradicts the rules above; tests call it after every event."""

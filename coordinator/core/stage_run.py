@@ -10,7 +10,7 @@ from statistics import median
 import msgspec
 
 from coordinator.core.stages import Stage
-from tilefleet.messages import Facts
+from tilefleet.messages import Facts, JobTimes
 
 SAMPLE = 64  # latest durations the median is taken from
 
@@ -45,6 +45,7 @@ class StageRun:
         self._again: list[tuple[float, int]] = []
         self._tries: dict[int, int] = {}
         self._durations: deque[float] = deque(maxlen=SAMPLE)
+        self._busy: deque[float] = deque(maxlen=SAMPLE)
 
     @property
     def is_finished(self) -> bool:
@@ -70,9 +71,17 @@ class StageRun:
         self.last_done = now
         return True
 
-    def note_duration(self, seconds: float) -> None:
-        """How long a finished attempt took in its worker, for the median."""
-        self._durations.append(seconds)
+    def note_times(self, times: JobTimes) -> None:
+        """How long a finished attempt took in its worker, for the median; and how long it kept it from doing another, as
+        fetching and committing overlap with other jobs' computing."""
+        self._durations.append(times.total_s)
+        self._busy.append(max(times.computed_s + times.checked_s, times.fetched_s + times.committed_s))
+
+    @property
+    def remaining_worker_s(self) -> float:
+        """What is left, in time of one worker: by the latest jobs, before there are any by the prediction."""
+        job_s = sum(self._busy) / len(self._busy) if self._busy else self.stage.job_s
+        return (self.n_jobs - self.n_done) * job_s
 
     def mark_found(self, indices: Iterable[int]) -> None:
         """Jobs whose output lay in the store when the operation was taken up."""

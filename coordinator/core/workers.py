@@ -101,6 +101,7 @@ class Workers:
                 name=worker.hello.worker, incarnation=worker.hello.incarnation, version=worker.hello.version,
                 cores=worker.hello.cores, memory_bytes=worker.hello.memory_bytes, flops_per_s=worker.hello.flops_per_s,
                 bytes_per_s=worker.hello.bytes_per_s, heard_at=worker.heard + wall_offset, held=len(worker.held),
+                jobs=tuple(f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(worker.held)),
             )
             for worker in sorted(self, key=lambda worker: worker.hello.worker)
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from coordinator.core.stragglers import is_straggling
 from coordinator.core.workers import GATHER_AT_MOST_S, GATHER_S, Workers
 from tests.unit.coordinator.driven import random_record
 from tilefleet.matrix import MatrixRef
-from tilefleet.messages import WorkerHello
+from tilefleet.messages import JobTimes, WorkerHello
 
 OUT = MatrixRef("s3://fleet/x", "zarr", (5, 1), "float64", (1, 1), is_ours=True)
 
@@ -75,11 +76,20 @@ def test_attempts_are_numbered_and_those_nobody_made_are_not() -> None:
 def test_the_median_waits_for_half_of_the_jobs() -> None:
     run = stage_run(4)
     run.mark_done(0, 1.0)
-    run.note_duration(5.0)
+    run.note_times(JobTimes(total_s=5.0))
     assert run.median_s() is None
     run.mark_done(1, 1.0)
-    run.note_duration(7.0)
+    run.note_times(JobTimes(total_s=7.0))
     assert run.median_s() == 6.0
+
+
+def test_the_work_left_is_predicted_until_jobs_have_shown_what_they_keep_a_worker_for() -> None:
+    run = stage_run(4)
+    run.stage = msgspec.structs.replace(run.stage, job_s=10.0)
+    assert run.remaining_worker_s == 40.0
+    run.mark_done(0, 1.0)
+    run.note_times(JobTimes(total_s=9.0, waited_s=3.0, fetched_s=2.0, computed_s=4.0, checked_s=1.0, committed_s=1.0))
+    assert run.remaining_worker_s == 15.0, "what is fetched meanwhile keeps nobody"
 
 
 def test_a_straggler_is_three_times_slower_than_the_median_at_the_end() -> None:
