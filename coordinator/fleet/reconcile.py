@@ -7,6 +7,7 @@ machine           record                          action
 ================  ==============================  ==================================================================
 (busy)            any                             none: an earlier action on the node is still being carried out
 gone, unknown     live                            Forget; a claimed name that is wanted still is launched once more
+one too many      any                             Drain when it is ready and heard, else Terminate
 running           leaving, worker heard           Drain, again
 running           leaving, worker silent          Terminate
 stopped           leaving                         Terminate
@@ -30,24 +31,34 @@ comes into this module. Names are never used again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TypeAlias
 
 import msgspec
 
-from coordinator.fleet.ports import Refused, Wanted
-from coordinator.fleet.records import Machine, NodeRecord, Role
+from coordinator.fleet.picture import (
+    Desired,
+    Node,
+    Observed,
+    age_s,
+    is_given_up,
+    is_good,
+    is_heard,
+    is_wanted,
+    nodes_of,
+    number_of,
+)
+from coordinator.fleet.records import Role
 
 SETTLE_S = 90.0  # for a launched machine to be shown by an API that is eventually consistent
-STOPPING_S = 900.0  # EC2 gives a stopping instance a few minutes; one that hangs there for longer does not come back
 AN_HOUR_S = 3600.0
-LEAST_REPLACEMENTS = 2  # an hour, even of a fleet of one
+SPARE_FAILURES = 2  # in an hour as many machines may be given up as the fleet has nodes, and these
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """Have machines made, under names that nobody has had."""
+    """Have a machine made, under a name that nobody has had, or that was claimed for it before."""
 
-    wanted: tuple[Wanted, ...]
+    node: str
+    role: Role = "worker"
 
 
 class SetUp(msgspec.Struct, frozen=True):
@@ -90,6 +101,8 @@ class Terminate(msgspec.Struct, frozen=True):
     """End a node's machine (hosts: undo its set-up)."""
 
     node: str
+    machine: str = ""
+    """Id of a second machine under the node's name, which goes; the node itself stays."""
 
 
 class GiveUp(msgspec.Struct, frozen=True):
@@ -109,113 +122,20 @@ class Forget(msgspec.Struct, frozen=True):
 Action: TypeAlias = Launch | SetUp | Restart | Update | Accept | Start | Drain | Terminate | GiveUp | Forget
 
 
-class Desired(msgspec.Struct, frozen=True):
-    """What there should be."""
-
-    n_workers: int
-    release: str
-    settings: dict[Role, str] = {}
-    """Digest of what nodes of a role are told; a role that is not here may have any."""
-    has_coordinator: bool = False
-    """A coordinator on a node of its own."""
-    hosts: tuple[str, ...] | None = None
-    """Ids of the machines that shall be workers; None: machines are launched and terminated."""
-    coordinator_host: str = ""
-    cap: int = 0
-    """Most machines at any time, whatever they are for; 0: none."""
-    is_update: bool = False
-    """Whether nodes of another release or with other settings are updated."""
-    attempts: int = 2
-    boot_s: float = 300.0
-    replace_after_s: float = 180.0
-
-
-class Observed(msgspec.Struct, frozen=True):
-    """What there is, as far as it is known."""
-
-    machines: tuple[Machine, ...] = ()
-    records: tuple[NodeRecord, ...] = ()
-    """Those that ended lately included: how often machines were replaced is known from them."""
-    heard: dict[str, float] = {}
-    """When each node was last heard: a worker by the leader, a coordinator by its beacon."""
-    held: dict[str, int] = {}
-    """Jobs that each worker holds."""
-    versions: dict[str, str] = {}
-    """What each node that is heard says it runs."""
-    led_since: float | None = None
-    """Since when somebody listens to workers; None: nobody does, and silence means nothing."""
-    next_node: int = 1
-    """No name from ``n<next_node>`` on has ever been used."""
-    busy: frozenset[str] = frozenset()
-    """Nodes with an action under way."""
-
-
-class Node(msgspec.Struct, frozen=True):
-    """A node: its machine, its record, or both."""
-
-    name: str
-    role: Role
-    machine: Machine | None
-    record: NodeRecord | None
-
-    @property
-    def state(self) -> str:
-        """Of the machine; ``none`` when there is none, or not yet."""
-        return "none" if self.machine is None else self.machine.state
-
-    @property
-    def is_live(self) -> bool:
-        """Whether there is a machine, in whatever state, or may be one any moment."""
-        return self.state not in {"none", "gone"}
-
-    @property
-    def is_leaving(self) -> bool:
-        return self.record is not None and self.record.state == "leaving"
-
-
-def nodes_of(observed: Observed) -> list[Node]:
-    """All nodes that have a machine or a record that has not ended, by number."""
-    machines = {machine.node: machine for machine in sorted(observed.machines, key=lambda m: m.state != "gone")}
-    records = {record.name: record for record in observed.records}
-    nodes = []
-    for name in sorted(machines.keys() | records.keys(), key=number_of):
-        machine, record = machines.get(name), records.get(name)
-        if record is not None and record.ended_at and (machine is None or machine.state in {"gone", "stopping"}):
-            continue
-        if record is None and machine is not None and machine.state == "gone":
-            continue
-        role: Role = machine.role if machine is not None else record.role if record is not None else "worker"
-        nodes.append(Node(name, role, machine, record))
-    return nodes
-
-
-def number_of(name: str) -> tuple[int, str]:
-    """Sorts n2 before n10, and names of another kind first."""
-    digits = name.removeprefix("n")
-    return (int(digits) if digits.isascii() and digits.isdigit() else 0, name)
-
-
 def reconcile(desired: Desired, observed: Observed, now: float) -> list[Action]:
     """What to do next; [] when everything is as it should be, or has to be waited for."""
     nodes = nodes_of(observed)
-    actions = [
-        action
-        for node in nodes
-        if node.name not in observed.busy and (action := _about(node, desired, observed, now)) is not None
-    ]
-    actions += _leaving(nodes, desired, observed, now)
+    surplus = _surplus(nodes, desired, observed, now)
+    idle = [node for node in nodes if node.name not in observed.busy]
+    actions = _duplicates(nodes, observed)
+    for node in idle:
+        action = _way_out(node, observed, now) if node.name in surplus else _about(node, desired, observed, now)
+        if action is not None:
+            actions.append(action)
     actions += _launches(nodes, desired, observed, now)
     if desired.is_update and not actions and not observed.busy:
         actions += [Update(node.name) for node in outdated(desired, observed)[:1]]
     return actions
-
-
-def is_wanted(node: Node, desired: Desired) -> bool:
-    """Whether a node of this kind may be here at all; how many of them is another question."""
-    host = node.machine.id if node.machine is not None else node.record.machine if node.record is not None else ""
-    if node.role == "coordinator":
-        return desired.has_coordinator and (desired.hosts is None or host == desired.coordinator_host)
-    return desired.hosts is None or host in desired.hosts
 
 
 def outdated(desired: Desired, observed: Observed) -> list[Node]:
@@ -231,25 +151,44 @@ def outdated(desired: Desired, observed: Observed) -> list[Node]:
     return sorted(found, key=lambda node: (node.role == "coordinator", number_of(node.name)))
 
 
-def silent_since(node: Node, observed: Observed) -> float | None:
-    """Since when a node that is up should have been heard and was not; None when that cannot be said."""
-    if node.machine is None or node.record is None or observed.led_since is None:
-        return None
-    known = (observed.led_since, node.record.ready_at, node.machine.launched_at, observed.heard.get(node.name, 0.0))
-    return max(known)
+def waits_for(desired: Desired, observed: Observed, now: float) -> list[str]:
+    """Nodes of which something is still to come without an action of ours; each is bounded by a time of its own."""
+    return [
+        node.name
+        for node in nodes_of(observed)
+        if node.name in observed.busy
+        or node.state in {"starting", "stopping"}
+        or (node.state == "none" and desired.hosts is None and node.record is not None and bool(node.record.machine))
+        or (is_good(node, desired) and observed.led_since is not None and not is_heard(node, observed, now))
+    ]
+
+
+def is_converged(desired: Desired, observed: Observed, now: float) -> bool:
+    """Whether everything is as desired."""
+    nodes = nodes_of(observed)
+    good = [node for node in nodes if is_good(node, desired)]
+    n_workers = sum(node.role == "worker" for node in good)
+    return (
+        not observed.busy
+        and not reconcile(desired, observed, now)
+        and not waits_for(desired, observed, now)
+        and n_workers == (len(desired.hosts) if desired.hosts is not None else desired.n_workers)
+        and (len(good) > n_workers) == desired.has_coordinator
+    )
+
+
+# ---- one node
 
 
 def _about(node: Node, desired: Desired, observed: Observed, now: float) -> Action | None:
-    """The table above, for one node that nothing is being done about."""
+    """The table above, for one node that nothing is being done about and that is not one too many."""
     record = node.record
     if not node.is_live:
         return _without_machine(node, desired, now)
     if record is not None and (node.is_leaving or record.ended_at):
-        return _on_its_way_out(node, observed, now)
-    if not is_wanted(node, desired):
-        return None  # ``_leaving`` drains it
+        return _way_out(node, observed, now)
     match node.state:
-        case "starting" if _age_s(node, now) > desired.boot_s:
+        case "starting" if age_s(node, now) > desired.boot_s:
             return GiveUp(node.name, f"its machine did not start within {desired.boot_s:.0f} s")
         case "stopped":
             return Start(node.name)
@@ -271,12 +210,20 @@ def _without_machine(node: Node, desired: Desired, now: float) -> Action | None:
     return Forget(node.name, "its machine is not there any more")
 
 
-def _on_its_way_out(node: Node, observed: Observed, now: float) -> Action | None:
+def _way_out(node: Node, observed: Observed, now: float) -> Action | None:
+    """Drained first when it may hold work, unless that was tried and failed; a machine that stops needs nothing."""
     record = node.record
-    is_heard = _is_heard(node, observed, now)
-    if node.state == "running" and is_heard and record is not None and not record.attempts and not record.ended_at:
+    if node.state in {"stopping", "gone", "none"}:
+        return None
+    works = record is not None and record.state in {"ready", "leaving"} and not record.ended_at
+    if (
+        works
+        and node.state == "running"
+        and is_heard(node, observed, now)
+        and not (node.is_leaving and record and record.attempts)
+    ):
         return Drain(node.name)
-    return None if node.state == "stopping" else Terminate(node.name)
+    return Terminate(node.name)
 
 
 def _running(node: Node, desired: Desired, observed: Observed, now: float) -> Action | None:
@@ -284,26 +231,110 @@ def _running(node: Node, desired: Desired, observed: Observed, now: float) -> Ac
     if record is None or record.state == "launched":
         return SetUp(node.name)
     if record.state == "failed":
-        if _is_heard(node, observed, now) and observed.versions.get(node.name) == desired.release:
+        if is_heard(node, observed, now) and observed.versions.get(node.name) == desired.release:
             return Accept(node.name)
         if record.attempts < desired.attempts:
             return SetUp(node.name)
         return GiveUp(node.name) if desired.hosts is None else None
-    since = silent_since(node, observed)
-    if since is not None and now - since > desired.replace_after_s:
-        return Restart(node.name)
-    return None
+    since = _silent_since(node, observed)
+    return Restart(node.name) if since is not None and now - since > desired.replace_after_s else None
 
 
-HEARD_S = 30.0  # a worker that the leader lists was heard within coordinator.worker_silence
+def _silent_since(node: Node, observed: Observed) -> float | None:
+    """The latest time at which it was heard, or could not have been; None when nobody listens."""
+    if node.machine is None or node.record is None or observed.led_since is None:
+        return None
+    return max(observed.led_since, node.record.ready_at, node.machine.launched_at, observed.heard.get(node.name, 0.0))
 
 
-def _is_heard(node: Node, observed: Observed, now: float) -> bool:
-    return now - observed.heard.get(node.name, float("-inf")) <= HEARD_S
+# ---- how many
 
 
-def _age_s(node: Node, now: float) -> float:
-    launched_at = node.machine.launched_at if node.machine is not None else 0.0
-    if not launched_at and node.record is not None:
-        launched_at = node.record.launched_at
-    return now - launched_at if launched_at else 0.0
+def _counts(node: Node, desired: Desired) -> bool:
+    """Whether a node stands for one of those that are wanted: it works, is on its way there, or may yet come back."""
+    if node.is_leaving or (node.record is not None and node.record.ended_at) or not is_wanted(node, desired):
+        return False
+    if node.state == "none":
+        return node.record is not None and bool(node.record.machine) and desired.hosts is None
+    if node.state == "stopping" and node.machine is not None and node.machine.market == "spot":
+        return False  # taken away: a spot instance is not stopped
+    return node.state != "gone" and not (is_given_up(node, desired) and desired.hosts is None)
+
+
+def _surplus(nodes: list[Node], desired: Desired, observed: Observed, now: float) -> set[str]:
+    """Names of live nodes that should go, those that are missed least. A coordinator goes after the last of them."""
+    there = [node for node in nodes if node.is_live and not node.is_leaving]
+    going = [node for node in there if not is_wanted(node, desired)]
+    if desired.hosts is None:
+        for role, wanted in (("worker", desired.n_workers), ("coordinator", int(desired.has_coordinator))):
+            counted = [node for node in there if node.role == role and _counts(node, desired)]
+            free = sorted((node for node in counted if node.name not in observed.busy), key=lambda n: _worth(n, observed, now))
+            going += free[: max(0, len(counted) - wanted)]
+    workers_go = any(node.role == "worker" for node in going) or any(
+        node.is_leaving and node.is_live and node.role == "worker" for node in nodes
+    )
+    return {node.name for node in going if node.role == "worker" or not workers_go}
+
+
+def _worth(node: Node, observed: Observed, now: float) -> tuple[int, int, float, float]:
+    """Sorts those that are missed least first: failed, stopped, not set up, silent, idle; then by price, then the oldest."""
+    record = node.record
+    if record is not None and record.state == "failed":
+        standing = 0
+    elif node.state == "stopped":
+        standing = 1
+    elif record is None or record.state == "launched":
+        standing = 2
+    else:
+        standing = 4 if is_heard(node, observed, now) else 3
+    price = record.usd_per_hour if record is not None else 0.0
+    return (standing, observed.held.get(node.name, 0), -price, -age_s(node, now))
+
+
+def _launches(nodes: list[Node], desired: Desired, observed: Observed, now: float) -> list[Action]:
+    if desired.hosts is not None:
+        return []
+    claimed = [node for node in nodes if node.state == "none" and node.record is not None and not node.record.machine]
+    n_live = sum(node.is_live or (node.state == "none" and node not in claimed) for node in nodes)
+    n_live += sum(node.name in observed.busy for node in claimed)
+    room = _failures_left(desired, observed, now)
+    if desired.cap:
+        room = min(room, desired.cap - n_live)
+    number = max([observed.next_node, *(number_of(r.name)[0] + 1 for r in observed.records)])
+    number = max([number, *(number_of(machine.node)[0] + 1 for machine in observed.machines)])
+    actions: list[Action] = []
+    roles: tuple[tuple[Role, int], ...] = (("coordinator", int(desired.has_coordinator)), ("worker", desired.n_workers))
+    for role, wanted in roles:
+        names = [node.name for node in claimed if node.role == role and node.name not in observed.busy]
+        n_launching = sum(node.role == role and node.name in observed.busy for node in claimed)
+        n_missing = wanted - n_launching - sum(node.role == role and _counts(node, desired) for node in nodes)
+        for _ in range(max(0, min(n_missing, room))):
+            name = names.pop(0) if names else f"n{number}"
+            number += name == f"n{number}"
+            actions.append(Launch(name, role))
+            room -= 1
+        if n_missing <= 0:
+            actions += [Forget(name, "it was not needed any more before its machine was made") for name in names]
+    return actions
+
+
+def _failures_left(desired: Desired, observed: Observed, now: float) -> int:
+    """How many machines may still be launched, seeing how many came to nothing."""
+    since = max(desired.failures_since, now - AN_HOUR_S)
+    failed = sum(
+        record.state == "failed" and record.attempts >= desired.attempts and max(record.ended_at, record.launched_at) >= since
+        for record in observed.records
+    )
+    n_wanted = desired.n_workers + desired.has_coordinator
+    return max(0, n_wanted + SPARE_FAILURES - failed)
+
+
+def _duplicates(nodes: list[Node], observed: Observed) -> list[Action]:
+    """Machines under the name of a node that another machine is: an idempotent launch that was not."""
+    own = {node.name: node.machine.id for node in nodes if node.machine is not None}
+    return [
+        Terminate(machine.node, machine.id)
+        for machine in observed.machines
+        if machine.state in {"starting", "running", "stopped"} and machine.node in own and own[machine.node] != machine.id
+        and machine.node not in observed.busy
+    ]  # fmt: skip
