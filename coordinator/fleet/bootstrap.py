@@ -6,38 +6,165 @@ what it says comes from the node itself.
 
 from __future__ import annotations
 
-from coordinator.fleet.ports import Connection, Watch
-from coordinator.fleet.records import NodeName, Role
-from coordinator.fleet.steps import Facts, SetUp
+import asyncio
+import time
+from collections import deque
+
+import msgspec
+
+from coordinator.fleet import inspection, scripts, steps
+from coordinator.fleet.failures import sentence_of, sentence_of_hung
+from coordinator.fleet.inspection import Facts
+from coordinator.fleet.materials import Interpreter
+from coordinator.fleet.ports import Connection, Finished, PhaseEvent, Watch
+from coordinator.fleet.records import Role
+from coordinator.fleet.steps import SetUp, Step
 from coordinator.fleet.wheelhouse import Artefacts
-from tilefleet.config import Config
-from tilefleet.errors import TilefleetError
+from tilefleet.config import Config, CoordinatorSection
+from tilefleet.errors import DoesNotFit, TilefleetError, Unreachable
+from tilefleet.toml import to_toml
+
+__all__ = ["Facts", "SetUp", "StepFailed", "looked_at", "perform", "planned", "set_up", "settings_digest"]
+
+KEPT_LINES = 12  # of what a step says, for the sentence about it
 
 
 class StepFailed(TilefleetError):
-    """A step of a node's set-up did not work out. ``is_retryable``: whether another try on the same machine may help."""
+    """A step of a node's set-up did not work out."""
 
     code = "step_failed"
     exit_code = 13
 
-    def __init__(self, node: str, step: str, sentence: str, *, is_retryable: bool = False) -> None:
+    def __init__(self, node: str, step: str, sentence: str, *, may_pass: bool = False) -> None:
         super().__init__(f"{node}: {step}: {sentence}")
         self.node = node
         self.step = step
         self.sentence = sentence
-        self.is_retryable = is_retryable  # type: ignore[misc]
+        self.may_pass = may_pass
+        """Whether another try on the same machine may help."""
 
 
-def planned(config: Config, node: NodeName, role: Role = "worker", environment: str = "") -> SetUp:
-    """What a node of this fleet should become."""
-    raise NotImplementedError
+def planned(config: Config, node: str, role: Role = "worker", environment: str = "") -> SetUp:
+    """What a node of this fleet should become. A worker is told only what concerns it, so that the rest may change."""
+    worker = msgspec.structs.replace(config.worker, name=node)
+    if role == "worker":
+        silence = CoordinatorSection(worker_silence=config.coordinator.worker_silence)  # contradicts no longer heartbeat
+        told = Config(config.fleet, config.store, config.queues, silence, worker, log=config.log)
+    else:
+        told = config
+    return SetUp(
+        node,
+        to_toml(told),
+        role,
+        environment,
+        memory_bytes=config.worker.memory.bytes,
+        boot_s=config.nodes.boot.s,
+        step_s=config.nodes.step.s,
+        drain_s=(config.worker if role == "worker" else config.coordinator).drain.s,
+    )
 
 
-def settings_digest(plan: SetUp) -> str:
-    """Names the settings a node was given: ``NodeRecord.settings``."""
-    raise NotImplementedError
+def settings_digest(config: Config, role: Role = "worker", environment: str = "") -> str:
+    """Names what all nodes of a role are told: ``NodeRecord.settings``."""
+    return steps.settings_digest(planned(config, "", role, environment))
 
 
 async def set_up(connection: Connection, plan: SetUp, artefacts: Artefacts, watch: Watch) -> Facts:
-    """Make the node what the plan says, and wait until its daemon is ready. Raises StepFailed."""
-    raise NotImplementedError
+    """Make the node what the plan says, and wait until its daemon is ready; what it is that was set up.
+
+    A node that is all this already is looked at, and left alone. Raises StepFailed.
+    """
+    facts = await looked_at(connection, plan, artefacts, watch)
+    facts = await prepared(connection, plan, artefacts, facts, watch)
+    for step in steps.install(facts, plan, artefacts.release.version):
+        await perform(connection, plan.node, step, watch)
+    return facts
+
+
+async def looked_at(connection: Connection, plan: SetUp, artefacts: Artefacts, watch: Watch) -> Facts:
+    """What the machine is, when it can become a node. Raises StepFailed."""
+    for step in steps.first_steps(plan):
+        finished = await perform(connection, plan.node, step, watch)
+    facts = inspection.parse(finished.output)
+    if objection := inspection.objection(facts, steps.needed_bytes(facts, artefacts.release), time.time()):
+        raise _failed(watch, plan.node, "inspect", 0.0, objection)
+    return facts
+
+
+async def prepared(connection: Connection, plan: SetUp, artefacts: Artefacts, facts: Facts, watch: Watch) -> Facts:
+    """Everything that can be done beside a daemon that runs: Python, packages, user. Raises StepFailed."""
+    if not facts.python:
+        facts = await _with_python(connection, plan, artefacts, facts, watch)
+    began = time.monotonic()
+    try:
+        wheelhouse = await artefacts.wheelhouse(facts.python, facts.architecture)
+    except TilefleetError as error:
+        raise _failed(watch, plan.node, "packages", time.monotonic() - began, str(error), may_pass=error.is_retryable) from error
+    for step in steps.prepare(facts, plan, artefacts.release, wheelhouse):
+        await perform(connection, plan.node, step, watch)
+    return facts
+
+
+async def _with_python(connection: Connection, plan: SetUp, artefacts: Artefacts, facts: Facts, watch: Watch) -> Facts:
+    """Brought along; where that cannot be fetched here, the distribution's own."""
+    interpreter: Interpreter | None = None
+    reason = ""
+    try:
+        interpreter = await artefacts.interpreter(facts.architecture)
+    except TilefleetError as error:
+        reason = str(error)
+    try:
+        await perform(connection, plan.node, steps.python_step(plan, interpreter), watch)
+    except StepFailed as error:
+        if not reason:
+            raise
+        sentence = f"it has no Python 3.11 to 3.13; {reason}; and from its own distribution: {error.sentence}"
+        raise StepFailed(plan.node, "python", sentence, may_pass=True) from error
+    if interpreter:
+        return steps.with_interpreter(facts, interpreter)
+    facts = inspection.parse((await perform(connection, plan.node, steps.inspect(plan), watch)).output)
+    if not facts.python:
+        raise _failed(
+            watch, plan.node, "python", 0.0, "a Python was installed from its distribution, but none from 3.11 to 3.13 runs"
+        )
+    return facts
+
+
+async def perform(connection: Connection, node: str, step: Step, watch: Watch) -> Finished:
+    """Run a step. Raises StepFailed with the node's own last lines."""
+    watch(PhaseEvent(node, step.name, "begun"))
+    began = time.monotonic()
+    said: deque[str] = deque(maxlen=KEPT_LINES)
+
+    def failed(sentence: str, *, may_pass: bool = False) -> StepFailed:
+        return _failed(watch, node, step.name, time.monotonic() - began, sentence, may_pass=may_pass)
+
+    try:
+        async with asyncio.timeout(step.deadline_s + 30):  # the connection keeps the deadline; should it not, we do
+            await _upload(connection, step)
+            finished = await connection.run(step.script, deadline_s=step.deadline_s, stdin=step.stdin, on_line=said.append)
+    except TimeoutError:
+        raise failed(sentence_of_hung(step.deadline_s, said), may_pass=True) from None
+    except Unreachable as error:
+        is_late = time.monotonic() - began >= step.deadline_s
+        raise failed(sentence_of_hung(step.deadline_s, said) if is_late else str(error), may_pass=True) from error
+    except DoesNotFit as error:
+        raise failed(str(error)) from error
+    except TilefleetError as error:
+        raise failed(str(error), may_pass=error.is_retryable) from error
+    if finished.status != 0:
+        raise failed(sentence_of(finished.output, finished.status))
+    watch(PhaseEvent(node, step.name, "done", time.monotonic() - began))
+    return finished
+
+
+async def _upload(connection: Connection, step: Step) -> None:
+    if step.uploads:
+        await connection.run(scripts.PREPARE_UPLOAD, deadline_s=min(60.0, step.deadline_s))
+    for upload in step.uploads:
+        await connection.upload(upload.local, upload.remote, deadline_s=step.deadline_s)
+
+
+def _failed(watch: Watch, node: str, step: str, elapsed_s: float, sentence: str, *, may_pass: bool = False) -> StepFailed:
+    watch(PhaseEvent(node, step, "failed", elapsed_s, sentence))
+    return StepFailed(node, step, sentence, may_pass=may_pass)

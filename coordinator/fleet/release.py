@@ -18,28 +18,19 @@ import zipfile
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from typing import NamedTuple
 
 from coordinator.fleet.files import cache_dir
+from coordinator.fleet.materials import Release
 from tilefleet.errors import BadConfig, NotAllowed
 from tilefleet.version import __version__
 
+__all__ = ["Release", "bundled", "pack"]
 _ROOT = Path(__file__).resolve().parents[2]  # a checkout, or site-packages
 _PACKAGES = ("tilefleet", "coordinator", "workerd")
 _VERSION_MODULE = "tilefleet/version.py"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day a zip file knows
 _MODE = 0o100644 << 16
 _LEFT_OUT = ("Version", "Description", "Description-Content-Type")  # written anew, or not of interest on a node
-
-
-class Release(NamedTuple):
-    """A packed tilefleet."""
-
-    version: str
-    """Such as ``0.1.0+3f9c2e71``: also what its workers say in their hello, and the name of its directory on a node."""
-    wheel: Path
-    digest: str
-    """SHA-256 of the wheel, in hexadecimal."""
 
 
 def pack() -> Release:

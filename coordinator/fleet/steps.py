@@ -1,15 +1,23 @@
-"""The steps of a node's set-up, as POSIX shell: what is known about the node and what is wanted in, scripts out.
+"""The steps of a node's set-up: what is known about the node and what is wanted in, scripts with deadlines out.
 
-The rule: a step may be run any number of times, and again after it was cut off in the middle; when its work is done already it
-only looks. Values never become shell but through ``shlex``.
+Pure. The order is that of a node's life: what a step needs, an earlier one made; and nothing that runs is touched before
+``stop``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from coordinator.fleet import scripts
+from coordinator.fleet.inspection import INSPECT, NEW_RELEASE_BYTES, UPLOADED_BYTES, Facts
+from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
+from coordinator.fleet.places import CACHE, PYTHONS
 from coordinator.fleet.records import Role
+
+START_S = 120.0  # TimeoutStartSec of the units
+STOP_S = 30.0  # what systemd waits beyond the drain before it kills
 
 
 class Upload(NamedTuple):
@@ -29,31 +37,6 @@ class Step(NamedTuple):
     uploads: tuple[Upload, ...] = ()
 
 
-class Facts(NamedTuple):
-    """What a node says about itself."""
-
-    architecture: str = ""
-    """``x86_64`` or ``aarch64``."""
-    system: str = ""
-    """ID and VERSION_ID of os-release: ``debian 12``, ``amzn 2023``."""
-    python: str = ""
-    """Version of the newest Python that will do: ``3.11``; empty when there is none."""
-    python_path: str = ""
-    libc: str = ""
-    systemd: int = 0
-    memory_bytes: int = 0
-    disk_free_bytes: int = 0
-    cores: int = 0
-    clock: float = 0.0
-    """Its time of day, in seconds since 1970."""
-    release: str = ""
-    """What /opt/tilefleet points to."""
-    releases: tuple[str, ...] = ()
-    """All that are installed completely."""
-    files: tuple[str, ...] = ()
-    """What of our uploads is there already."""
-
-
 class SetUp(NamedTuple):
     """What a node should become."""
 
@@ -65,8 +48,113 @@ class SetUp(NamedTuple):
     """Text of its environment file, for root alone; empty: it has what it needs."""
     memory_bytes: int = 0
     """What its daemon may use; 0: half of the machine."""
-    dead_man_s: float = 0.0
-    lifetime_s: float = 0.0
     boot_s: float = 300.0
     step_s: float = 300.0
     drain_s: float = 60.0
+
+
+def first_steps(plan: SetUp) -> tuple[Step, ...]:
+    """Before anything is known: until the machine is finished with itself, then what it is."""
+    return (Step("cloud-init", scripts.CLOUD_INIT, plan.boot_s), inspect(plan))
+
+
+def inspect(plan: SetUp) -> Step:
+    """What the machine is; its output is for ``inspection.parse``."""
+    return Step("inspect", INSPECT, min(60.0, plan.step_s))
+
+
+def needed_bytes(facts: Facts, release: Release) -> int:
+    """How much of the disk the set-up takes at its fullest."""
+    return 0 if release.version in facts.releases else NEW_RELEASE_BYTES + UPLOADED_BYTES
+
+
+def python_step(plan: SetUp, interpreter: Interpreter | None) -> Step:
+    """A Python for a node that has none that will do: brought along, or else from its distribution."""
+    if interpreter is None:
+        return Step("python", scripts.INSTALL_PYTHON, plan.step_s)
+    upload = Upload(interpreter.archive, f"{CACHE}/{interpreter.archive.name}")
+    return Step("python", scripts.unpack_python(interpreter, upload.remote), plan.step_s, uploads=(upload,))
+
+
+def with_interpreter(facts: Facts, interpreter: Interpreter) -> Facts:
+    """The facts after ``python_step`` with it."""
+    return facts._replace(python=interpreter.minor, python_path=f"{PYTHONS}/{interpreter.version}/bin/python{interpreter.minor}")
+
+
+def prepare(facts: Facts, plan: SetUp, release: Release, wheelhouse: Wheelhouse) -> tuple[Step, ...]:
+    """What can be done beside a daemon that runs: packages and the user."""
+    script = scripts.install_packages(release, wheelhouse, facts.python_path)
+    uploads = [Upload(local, f"{CACHE}/{local.name}") for local in (*wheelhouse.uploads, release.wheel)]
+    unpacked = f"wheels-{wheelhouse.digest[:16]}"
+    missing = tuple(
+        upload
+        for upload in uploads
+        if release.version not in facts.releases
+        and upload.local.name not in facts.uploads
+        and not (upload.local == wheelhouse.archive and unpacked in facts.uploads)
+    )
+    packages = Step("packages", script, plan.step_s, stdin=wheelhouse.requirements.encode(), uploads=missing)
+    return packages, Step("user", scripts.USER, min(60.0, plan.step_s))
+
+
+def stop(plan: SetUp, facts: Facts | None = None, release: str = "") -> Step:
+    """Drain; with facts and a release: unless the daemon already is what it should become."""
+    stamp = _stamp(facts, plan, release) if facts else ""
+    return Step("drain", scripts.stop(plan.role, stamp), plan.drain_s + STOP_S)
+
+
+def install(facts: Facts, plan: SetUp, release: str) -> tuple[Step, ...]:
+    """What changes the daemon, from settings to its start."""
+    settings, environment = plan.settings.encode(), plan.environment.encode()
+    script = scripts.write_settings(plan.role, len(settings), len(environment))
+    return (Step("settings", script, _short_s(plan), settings + environment), *_from_units_on(facts, plan, release))
+
+
+def roll_back(facts: Facts, plan: SetUp, release: str) -> tuple[Step, ...]:
+    """To a release that is on the node, with the settings that the last change replaced."""
+    settings = Step("settings", scripts.restore_settings(plan.role), _short_s(plan))
+    return (stop(plan), settings, *_from_units_on(facts, plan, release))
+
+
+def start(plan: SetUp) -> Step:
+    """A daemon that was drained, again."""
+    return Step("start", scripts.start(plan.role, ""), START_S + STOP_S)
+
+
+def _from_units_on(facts: Facts, plan: SetUp, release: str) -> tuple[Step, ...]:
+    units = scripts.install_units(plan.role, release, facts.systemd, for_this_node(plan, facts))
+    return (
+        Step("units", units, _short_s(plan)),
+        Step("switch", scripts.switch(release), _short_s(plan)),
+        Step("start", scripts.start(plan.role, _stamp(facts, plan, release)), START_S + STOP_S + plan.drain_s),
+    )
+
+
+def for_this_node(plan: SetUp, facts: Facts) -> dict[str, str]:
+    """What the unit has otherwise on this node: time to drain, and of a worker the memory.
+
+    MemoryMax is an eighth and 256 MiB above what the worker plans with, so that only a mistake is killed; the pages of files
+    count too, but go before the limit is felt.
+    """
+    limits = {"TimeoutStopSec": f"{plan.drain_s + STOP_S:.0f}"}
+    if plan.role == "worker":
+        planned = plan.memory_bytes or facts.memory_bytes // 2
+        limits["MemoryMax"] = str(planned + planned // 8 + 256 * 2**20)
+    return limits
+
+
+def settings_digest(plan: SetUp) -> str:
+    """Names what a node is told."""
+    return _digest(plan.role, plan.settings, plan.environment, str(plan.memory_bytes))
+
+
+def _stamp(facts: Facts, plan: SetUp, release: str) -> str:
+    return _digest(release, plan.settings, plan.environment, str(for_this_node(plan, facts)))
+
+
+def _short_s(plan: SetUp) -> float:
+    return min(60.0, plan.step_s)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

@@ -1,39 +1,54 @@
-"""Changing what a node runs, and leaving it: update, roll back, drain, undo.
+"""Changing what a node runs, and leaving it: update, roll back, drain, start, undo.
 
 The rule: all that can be done while the old version still works is done before it is stopped.
 """
 
 from __future__ import annotations
 
+from coordinator.fleet import inspection, scripts, steps
+from coordinator.fleet.bootstrap import StepFailed, looked_at, perform, prepared
+from coordinator.fleet.inspection import Facts
 from coordinator.fleet.ports import Connection, Watch
-from coordinator.fleet.records import Role
-from coordinator.fleet.steps import Facts, SetUp
+from coordinator.fleet.steps import SetUp, Step
 from coordinator.fleet.wheelhouse import Artefacts
 
 
 async def update(connection: Connection, plan: SetUp, artefacts: Artefacts, watch: Watch) -> Facts:
     """Bring the node to the artefacts' release and the plan's settings: packages first, then drain, switch, start.
 
-    Raises StepFailed; ``roll_back`` with the release that ``Facts.release`` named before leads back.
+    The facts are those before it; ``roll_back`` to their release leads back. Raises StepFailed.
     """
-    raise NotImplementedError
+    facts = await looked_at(connection, plan, artefacts, watch)
+    facts = await prepared(connection, plan, artefacts, facts, watch)
+    release = artefacts.release.version
+    for step in (steps.stop(plan, facts, release), *steps.install(facts, plan, release)):
+        await perform(connection, plan.node, step, watch)
+    return facts
 
 
 async def roll_back(connection: Connection, plan: SetUp, to_release: str, watch: Watch) -> None:
-    """Back to a release that is still on the node, with the settings of the plan. Raises StepFailed."""
-    raise NotImplementedError
+    """Back to a release that is still on the node, with the settings that the last update replaced. Raises StepFailed."""
+    finished = await perform(connection, plan.node, steps.inspect(plan), watch)
+    facts = inspection.parse(finished.output)
+    if to_release not in facts.releases:
+        there = ", ".join(facts.releases) or "none"
+        raise StepFailed(plan.node, "roll back", f"{to_release} is not on the node any more; there is {there}")
+    for step in steps.roll_back(facts, plan, to_release):
+        await perform(connection, plan.node, step, watch)
 
 
-async def drain(connection: Connection, node: str, *, deadline_s: float, role: Role = "worker") -> None:
+async def drain(connection: Connection, plan: SetUp, watch: Watch) -> None:
     """Stop the daemon: it finishes what it can within its drain time and gives the rest back. Raises StepFailed."""
-    raise NotImplementedError
+    await perform(connection, plan.node, steps.stop(plan), watch)
 
 
-async def start(connection: Connection, node: str, *, deadline_s: float, role: Role = "worker") -> None:
+async def start(connection: Connection, plan: SetUp, watch: Watch) -> None:
     """Start it again and wait until it is ready. Raises StepFailed."""
-    raise NotImplementedError
+    await perform(connection, plan.node, steps.start(plan), watch)
 
 
-async def undo(connection: Connection, node: str, *, deadline_s: float) -> tuple[str, ...]:
+async def undo(connection: Connection, plan: SetUp, watch: Watch) -> tuple[str, ...]:
     """Remove what ``set_up`` made, and nothing else; what was removed, for people. Raises StepFailed."""
-    raise NotImplementedError
+    deadline_s = plan.drain_s + steps.STOP_S + plan.step_s
+    finished = await perform(connection, plan.node, Step("undo", scripts.UNDO, deadline_s), watch)
+    return tuple(finished.output.splitlines())

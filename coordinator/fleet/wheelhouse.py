@@ -12,36 +12,31 @@ import os
 import tarfile
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
-from coordinator.fleet import pip
+from coordinator.fleet import interpreter, pip
 from coordinator.fleet.files import cache_dir
-from coordinator.fleet.release import Release, bundled
+from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
+from coordinator.fleet.release import bundled
 from coordinator.fleet.requirements import Architecture, Needed, Target, below, pinned, pins
 from tilefleet.errors import NotAllowed
 
 KEPT = 4  # archives of 130 MB in the cache: two releases for two kinds of nodes
 
 
-class Wheelhouse(NamedTuple):
-    """The dependencies of a release for one Python and architecture."""
-
-    digest: str
-    requirements: str
-    """``name==version --hash=sha256:…`` by line: what pip on the node installs, and nothing else."""
-    archive: Path | None
-    """Uncompressed tar of the wheels and their SHA256SUMS; None when nodes fetch them from the package index."""
-
-
 class Artefacts:
     """What the nodes of a fleet are set up from; shared by all of them, so that each thing is built once."""
 
-    def __init__(self, release: Release, *, is_uploaded: bool = True) -> None:
+    def __init__(
+        self, release: Release, *, is_uploaded: bool = True, interpreters: Mapping[str, interpreter.Source] = interpreter.SOURCES
+    ) -> None:
         self.release = release
         self._is_uploaded = is_uploaded
+        self._interpreters = interpreters
+        self._interpreter_lock = asyncio.Lock()
         self._locks: dict[Target, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._built: dict[Target, Wheelhouse] = {}
 
@@ -52,6 +47,11 @@ class Artefacts:
             if target not in self._built:
                 self._built[target] = await asyncio.to_thread(wheelhouse, target, is_uploaded=self._is_uploaded)
         return self._built[target]
+
+    async def interpreter(self, architecture: str) -> Interpreter:
+        """A Python to bring along. Raises Unreachable, NotFound, NotAllowed."""
+        async with self._interpreter_lock:
+            return await asyncio.to_thread(interpreter.fetch, self._interpreters[architecture])
 
 
 def wheelhouse(target: Target, *, is_uploaded: bool = True) -> Wheelhouse:
@@ -69,13 +69,15 @@ def wheelhouse(target: Target, *, is_uploaded: bool = True) -> Wheelhouse:
         archive = directory / f"wheelhouse-{digest[:16]}.tar" if is_uploaded else None
         if archive is not None and not archive.is_file():
             _fetch(requirements, target, archive)
-        _forget_old(directory, [listed, *([archive] if archive else [])])
+        own_pip = f"pip-{known['pip']}-py3-none-any.whl"
+        uploads = (archive,) if archive else (_pip_wheel(requirements, target, directory / own_pip),)
+        _forget_old(directory, [listed, *uploads])
     except OSError as error:
         raise NotAllowed(
             f"what nodes are set up from cannot be kept in {directory}: {error.strerror or error}; "
             "name another directory with TILEFLEET_STATE"
         ) from error
-    return Wheelhouse(digest, requirements, archive)
+    return Wheelhouse(digest, requirements, archive, own_pip, uploads)
 
 
 def _listed(target: Target, roots: Sequence[str], known: dict[str, str]) -> str:
@@ -113,6 +115,15 @@ def _fetch(requirements: str, target: Target, archive: Path) -> None:
         partial.replace(archive)
 
 
+def _pip_wheel(requirements: str, target: Target, wheel: Path) -> Path:
+    """The pip that installs the others, for nodes that get nothing else from here."""
+    if not wheel.is_file():
+        own = "".join(line for line in requirements.splitlines(keepends=True) if line.startswith("pip=="))
+        with tempfile.TemporaryDirectory(dir=wheel.parent) as directory:
+            pip.download(own, target, Path(directory))[0].replace(wheel)
+    return wheel
+
+
 def _add(tar: tarfile.TarFile, name: str, size: int, contents: object) -> None:
     entry = tarfile.TarInfo(name)  # root's, of 1970, mode 0644: the same bytes from the same wheels
     entry.size = size
@@ -134,6 +145,6 @@ def _forget_old(directory: Path, used: Sequence[Path]) -> None:
     """Only the newest stay; what is used now counts as new."""
     for path in used:
         path.touch()
-    for pattern in ("*.tar", "*.txt"):
+    for pattern in ("*.tar", "*.txt", "*.whl"):
         for path in sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
             path.unlink(missing_ok=True)

@@ -1,0 +1,264 @@
+"""The shell of each step, in POSIX sh.
+
+The rule: a script may be run any number of times, and again after it was cut off anywhere; when its work is done it only looks.
+What it makes it first writes into a list, which ``undo`` goes by. Values never become shell but through ``quote``; secrets come
+on standard input, as everybody on a machine can read command lines.
+"""
+
+from __future__ import annotations
+
+from shlex import quote
+
+from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
+from coordinator.fleet.places import CACHE, LINK, PYTHONS, RELEASES, SETTINGS, STATE, UNITS
+from coordinator.fleet.records import Role
+
+MADE = f"{SETTINGS}/made"
+KEPT_RELEASES = 3  # what runs, what ran before, and what is being installed
+
+# making PATH…: notes what is about to be made, unless somebody else made it before.
+_MAKING = f"""
+set -eu
+making() {{
+  mkdir -p {SETTINGS}
+  for path; do
+    if [ ! -e "$path" ] && [ ! -L "$path" ] && ! grep -qxF -- "$path" {MADE} 2>/dev/null; then printf '%s\\n' "$path" >>{MADE}; fi
+  done
+}}
+"""
+
+PREPARE_UPLOAD = f"""{_MAKING}
+making {CACHE}
+mkdir -p {CACHE}
+chmod 700 {CACHE}
+"""
+
+CLOUD_INIT = """
+if ! command -v cloud-init >/dev/null; then exit 0; fi
+cloud-init status --wait >/dev/null || status=$?
+if [ "${status:-0}" = 1 ]; then cloud-init status --long; exit 1; fi  # 2: done, with warnings
+"""
+
+
+def daemon(role: Role) -> str:
+    """Name of the unit and of the program of a role."""
+    return "workerd" if role == "worker" else "coordinator"
+
+
+def unpack_python(interpreter: Interpreter, remote: str) -> str:
+    """A Python of our own under its version, from an archive that was uploaded."""
+    target = f"{PYTHONS}/{interpreter.version}"
+    return f"""{_MAKING}
+if {target}/bin/python3 -c '' 2>/dev/null; then exit 0; fi
+making {PYTHONS}
+mkdir -p {PYTHONS}
+rm -rf {PYTHONS}/partial
+mkdir {PYTHONS}/partial
+tar -xzf {quote(remote)} -C {PYTHONS}/partial
+{PYTHONS}/partial/python/bin/python3 -c 'import ctypes, ssl, venv'
+rm -rf {target}
+mv {PYTHONS}/partial/python {target}
+rm -rf {PYTHONS}/partial {quote(remote)}
+"""
+
+
+# The way out where no interpreter could be brought along: the system's own packages, from its mirrors.
+INSTALL_PYTHON = """
+set -eu
+if command -v dnf >/dev/null; then
+  for version in 3.13 3.12 3.11; do dnf -q -y install "python$version" && exit 0; done
+elif command -v apt-get >/dev/null; then
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get -q -o DPkg::Lock::Timeout=120 update
+  for version in 3.13 3.12 3.11; do
+    if apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "python$version-venv"; then exit 0; fi
+  done
+fi
+echo 'neither dnf nor apt-get could install Python 3.11 or newer'
+exit 1
+"""
+
+
+def install_packages(release: Release, wheelhouse: Wheelhouse, python: str) -> str:
+    """A virtual environment of the release, complete or not there. Standard input: requirements."""
+    base = quote(f"{RELEASES}/{release.version}")
+    wheels = f"{CACHE}/wheels-{wheelhouse.digest[:16]}"
+    own = quote(f"{CACHE}/{release.wheel.name}")
+    source, unpack, pip = "--only-binary=:all:", "", f"{CACHE}/{wheelhouse.pip}"
+    if wheelhouse.archive:
+        source, unpack = (
+            f"--isolated --no-index --find-links={wheels}",
+            _unpack(wheels, f"{CACHE}/{wheelhouse.archive.name}", python),
+        )
+        pip = f"{wheels}/{wheelhouse.pip}"
+    return f"""{_MAKING}
+if [ -f {base}/.complete ]; then exit 0; fi
+{unpack}
+making {RELEASES}
+mkdir -p {RELEASES}
+rm -rf {base}
+{quote(python)} -m venv --without-pip {base}
+cat >{base}/requirements.txt
+printf '%s --hash=sha256:%s\\n' {own} {quote(release.digest)} >>{base}/requirements.txt
+{base}/bin/python {quote(pip)}/pip install --quiet --no-input \\
+  --disable-pip-version-check --no-cache-dir --root-user-action=ignore --no-deps --require-hashes --no-compile {source} \\
+  -r {base}/requirements.txt
+{base}/bin/python -m compileall -q -j 0 {base}/lib || true  # some packages carry files for other versions of Python
+{base}/bin/workerd --version
+touch {base}/.complete
+"""
+
+
+def _unpack(wheels: str, archive: str, python: str) -> str:
+    return f"""
+if [ ! -f {wheels}/.complete ]; then
+  rm -rf {CACHE}/wheels-*
+  mkdir -p {wheels}
+  {quote(python)} -m tarfile -e {quote(archive)} {wheels}
+  (cd {wheels} && sha256sum --check --quiet SHA256SUMS)
+  touch {wheels}/.complete
+fi
+rm -f {quote(archive)}
+"""
+
+
+USER = f"""{_MAKING}
+if id -u tilefleet >/dev/null 2>&1; then exit 0; fi
+mkdir -p {SETTINGS}
+echo user:tilefleet >>{MADE}
+if command -v useradd >/dev/null; then
+  useradd --system --user-group --no-create-home --home-dir {STATE} --shell /usr/sbin/nologin tilefleet
+else
+  printf 'u tilefleet - "tilefleet daemons" {STATE}\\n' | systemd-sysusers -
+fi
+"""
+
+
+def write_settings(role: Role, settings_bytes: int, environment_bytes: int) -> str:
+    """Standard input: the settings, then the environment, where there is one. What was there before is kept beside it."""
+    settings, environment = f"{SETTINGS}/{daemon(role)}.toml", f"{SETTINGS}/environment"
+    keep = f"""
+keep() {{  # NEW PATH: puts NEW there; what was there, and differs, becomes PATH.before
+  if [ -f "$2" ] && [ "$(cat "$2")" = "$(cat "$1")" ]; then rm "$1"; return; fi
+  making "$2"
+  if [ -f "$2" ]; then cp -p "$2" "$2.before"; fi
+  mv "$1" "$2"
+}}
+mkdir -p {SETTINGS}
+chmod 755 {SETTINGS}
+(umask 022; head -c {settings_bytes} >{settings}.new)
+keep {settings}.new {settings}
+"""
+    if not environment_bytes:
+        return _MAKING + keep
+    return f"""{_MAKING}{keep}
+(umask 077; head -c {environment_bytes} >{environment}.new)
+keep {environment}.new {environment}
+"""
+
+
+def restore_settings(role: Role) -> str:
+    """What ``write_settings`` replaced comes back."""
+    return f"""
+set -eu
+for path in {SETTINGS}/{daemon(role)}.toml {SETTINGS}/environment; do
+  if [ -f "$path.before" ]; then mv "$path.before" "$path"; fi
+done
+"""
+
+
+def install_units(role: Role, release: str, systemd: int, for_node: dict[str, str]) -> str:
+    """The unit as the release itself has it, with drop-ins for this node; enabled."""
+    unit = f"{daemon(role)}.service"
+    directory = f"{UNITS}/{unit}.d"
+    lines = quote("".join(["[Service]\n", *(f"{key}={value}\n" for key, value in for_node.items())]))
+    backoff = f'cp "$source/backoff.conf" {directory}/backoff.conf' if systemd >= 254 else ""
+    return f"""{_MAKING}
+source=$(echo {quote(f"{RELEASES}/{release}")}/lib/python3.*/site-packages/coordinator/fleet/systemd)
+making {UNITS}/{unit} {directory} {STATE}
+cp "$source/{unit}" {UNITS}/{unit}
+mkdir -p {directory}
+printf '%s' {lines} >{directory}/node.conf
+{backoff}
+systemctl daemon-reload
+systemctl --quiet enable {unit}
+"""
+
+
+def switch(release: str) -> str:
+    """From now on the daemon starts this release."""
+    target = quote(f"{RELEASES}/{release}")
+    return f"""{_MAKING}
+if [ "$(readlink {LINK} || true)" = {target} ]; then exit 0; fi
+if [ -e {LINK} ] && [ ! -L {LINK} ]; then echo '{LINK} is there and is not ours: move it away'; exit 1; fi
+making {LINK}
+ln -sfn {target} {LINK}.new
+mv -T {LINK}.new {LINK}
+"""
+
+
+def start(role: Role, stamp: str) -> str:
+    """Until systemd has its READY. ``stamp`` names all that was set up: a daemon that runs with it is left alone."""
+    unit, stamped = f"{daemon(role)}.service", f"{SETTINGS}/{daemon(role)}.started"
+    return f"""
+set -u
+if systemctl --quiet is-active {unit} && [ "$(cat {stamped} 2>/dev/null)" = {quote(stamp)} ]; then exit 0; fi
+rm -f {stamped}
+began=$(date '+%Y-%m-%d %H:%M:%S')
+systemctl reset-failed {unit} 2>/dev/null
+if ! systemctl restart {unit}; then
+  journalctl --no-pager --output=cat --unit={unit} --since="$began" --lines=12
+  exit 1
+fi
+echo {quote(stamp)} >{stamped}
+rm -f {SETTINGS}/*.before
+{_FORGET_OLD}"""
+
+
+# What runs stays, and the newest of the others.
+_FORGET_OLD = f"""
+count=0
+for complete in $(ls -t {RELEASES}/*/.complete); do
+  count=$((count + 1))
+  base=$(dirname "$complete")
+  if [ $count -ge {KEPT_RELEASES} ] && [ "$(readlink {LINK})" != "$base" ]; then rm -rf "$base"; fi
+done
+for wheel in {CACHE}/tilefleet-*.whl; do
+  version=${{wheel#{CACHE}/tilefleet-}}
+  if [ ! -d "{RELEASES}/${{version%-py3-none-any.whl}}" ]; then rm -f "$wheel"; fi
+done
+exit 0
+"""
+
+
+def stop(role: Role, unless: str = "") -> str:
+    """Drain: systemd sends SIGTERM and waits as long as the unit says. A daemon that runs with the stamp is left alone."""
+    unit, stamped = f"{daemon(role)}.service", f"{SETTINGS}/{daemon(role)}.started"
+    return f"""
+if [ "$(systemctl show --property=LoadState --value {unit})" = not-found ]; then exit 0; fi
+if systemctl --quiet is-active {unit} && [ "$(cat {stamped} 2>/dev/null)" = {quote(unless)} ]; then exit 0; fi
+rm -f {stamped}
+systemctl stop {unit}
+"""
+
+
+# Units first; then what the list names, the newest first; the list's own directory at the end, as it was made first.
+UNDO = f"""
+for unit in workerd.service coordinator.service; do
+  if grep -qxF {UNITS}/$unit {MADE} 2>/dev/null; then systemctl disable --now --quiet $unit 2>&1 || true; fi
+done
+if [ ! -f {MADE} ]; then exit 0; fi
+list=$(cat {MADE})
+reversed=
+for entry in $list; do reversed="$entry $reversed"; done
+for entry in $reversed; do
+  case $entry in
+    user:*) userdel "${{entry#user:}}" && echo "the user ${{entry#user:}}" ;;
+    *) if [ -e "$entry" ] || [ -L "$entry" ]; then rm -rf -- "$entry" && echo "$entry"; fi ;;
+  esac
+done
+rm -f {MADE} {SETTINGS}/*.before {SETTINGS}/*.started
+rmdir {SETTINGS} 2>/dev/null
+systemctl daemon-reload
+exit 0
+"""
