@@ -18,15 +18,19 @@ from coordinator.fleet.inspection import Facts
 from coordinator.fleet.materials import Interpreter
 from coordinator.fleet.ports import Connection, Finished, PhaseEvent, Watch
 from coordinator.fleet.records import Role
-from coordinator.fleet.steps import SetUp, Step
+from coordinator.fleet.steps import SetUp, Step, settings_digest
 from coordinator.fleet.wheelhouse import Artefacts
 from tilefleet.config import Config, CoordinatorSection
 from tilefleet.errors import DoesNotFit, TilefleetError, Unreachable
 from tilefleet.toml import to_toml
 
-__all__ = ["Facts", "SetUp", "StepFailed", "looked_at", "perform", "planned", "set_up", "settings_digest"]
+__all__ = ["Facts", "SetUp", "StepFailed", "looked_at", "perform", "planned", "set_up", "settings_digest", "unwatched"]
 
 KEPT_LINES = 12  # of what a step says, for the sentence about it
+
+
+def unwatched(_: PhaseEvent) -> None:
+    """A ``Watch`` of nobody's."""
 
 
 class StepFailed(TilefleetError):
@@ -62,11 +66,6 @@ def planned(config: Config, node: str, role: Role = "worker", environment: str =
         step_s=config.nodes.step.s,
         drain_s=(config.worker if role == "worker" else config.coordinator).drain.s,
     )
-
-
-def settings_digest(config: Config, role: Role = "worker", environment: str = "") -> str:
-    """Names what all nodes of a role are told: ``NodeRecord.settings``."""
-    return steps.settings_digest(planned(config, "", role, environment))
 
 
 async def set_up(connection: Connection, plan: SetUp, artefacts: Artefacts, watch: Watch) -> Facts:

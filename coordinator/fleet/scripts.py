@@ -215,6 +215,17 @@ rm -f {SETTINGS}/*.before
 {_FORGET_OLD}"""
 
 
+def start_again(role: Role) -> str:
+    """What was drained, as it was set up."""
+    unit = f"{daemon(role)}.service"
+    return f"""
+began=$(date '+%Y-%m-%d %H:%M:%S')
+if systemctl start {unit}; then exit 0; fi
+journalctl --no-pager --output=cat --unit={unit} --since="$began" --lines=12
+exit 1
+"""
+
+
 # What runs stays, and the newest of the others.
 _FORGET_OLD = f"""
 count=0

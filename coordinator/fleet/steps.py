@@ -116,11 +116,6 @@ def roll_back(facts: Facts, plan: SetUp, release: str) -> tuple[Step, ...]:
     return (stop(plan), settings, *_from_units_on(facts, plan, release))
 
 
-def start(plan: SetUp) -> Step:
-    """A daemon that was drained, again."""
-    return Step("start", scripts.start(plan.role, ""), START_S + STOP_S)
-
-
 def _from_units_on(facts: Facts, plan: SetUp, release: str) -> tuple[Step, ...]:
     units = scripts.install_units(plan.role, release, facts.systemd, for_this_node(plan, facts))
     return (
@@ -144,7 +139,7 @@ def for_this_node(plan: SetUp, facts: Facts) -> dict[str, str]:
 
 
 def settings_digest(plan: SetUp) -> str:
-    """Names what a node is told."""
+    """Names what a node is told; its own name is a part of that."""
     return _digest(plan.role, plan.settings, plan.environment, str(plan.memory_bytes))
 
 

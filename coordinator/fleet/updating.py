@@ -6,9 +6,10 @@ The rule: all that can be done while the old version still works is done before 
 from __future__ import annotations
 
 from coordinator.fleet import inspection, scripts, steps
-from coordinator.fleet.bootstrap import StepFailed, looked_at, perform, prepared
+from coordinator.fleet.bootstrap import StepFailed, looked_at, perform, prepared, unwatched
 from coordinator.fleet.inspection import Facts
 from coordinator.fleet.ports import Connection, Watch
+from coordinator.fleet.records import Role
 from coordinator.fleet.steps import SetUp, Step
 from coordinator.fleet.wheelhouse import Artefacts
 
@@ -37,18 +38,17 @@ async def roll_back(connection: Connection, plan: SetUp, to_release: str, watch:
         await perform(connection, plan.node, step, watch)
 
 
-async def drain(connection: Connection, plan: SetUp, watch: Watch) -> None:
+async def drain(connection: Connection, node: str, *, deadline_s: float, role: Role = "worker", watch: Watch = unwatched) -> None:
     """Stop the daemon: it finishes what it can within its drain time and gives the rest back. Raises StepFailed."""
-    await perform(connection, plan.node, steps.stop(plan), watch)
+    await perform(connection, node, Step("drain", scripts.stop(role), deadline_s), watch)
 
 
-async def start(connection: Connection, plan: SetUp, watch: Watch) -> None:
-    """Start it again and wait until it is ready. Raises StepFailed."""
-    await perform(connection, plan.node, steps.start(plan), watch)
+async def start(connection: Connection, node: str, *, deadline_s: float, role: Role = "worker", watch: Watch = unwatched) -> None:
+    """Start what was drained, and wait until it is ready. Raises StepFailed."""
+    await perform(connection, node, Step("start", scripts.start_again(role), deadline_s), watch)
 
 
-async def undo(connection: Connection, plan: SetUp, watch: Watch) -> tuple[str, ...]:
+async def undo(connection: Connection, node: str, *, deadline_s: float, watch: Watch = unwatched) -> tuple[str, ...]:
     """Remove what ``set_up`` made, and nothing else; what was removed, for people. Raises StepFailed."""
-    deadline_s = plan.drain_s + steps.STOP_S + plan.step_s
-    finished = await perform(connection, plan.node, Step("undo", scripts.UNDO, deadline_s), watch)
+    finished = await perform(connection, node, Step("undo", scripts.UNDO, deadline_s), watch)
     return tuple(finished.output.splitlines())
