@@ -20,6 +20,7 @@ from coordinator.cli import (  # noqa: F401  importing a family declares its com
     compute,
     data,
     deployment,
+    doctor,
     operations,
     planning,
     settings,

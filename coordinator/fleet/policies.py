@@ -17,7 +17,7 @@ from tilefleet.errors import BadConfig
 PolicyName = Literal["client", "coordinator", "node"]
 NAMES: tuple[PolicyName, ...] = ("client", "coordinator", "node")
 
-_AGENT = "AgentOfSystemsManager"
+_OF_SSM = ("AgentOfSystemsManager", "ReachNodesBySystemsManager", "SeeNodesOfSystemsManager")
 _PACKED = Path(__file__).parent / "iam"  # in the wheel (pyproject.toml puts config/iam there)
 _CHECKOUT = Path(__file__).parents[2] / "config" / "iam"
 
@@ -33,17 +33,30 @@ class PolicyFacts(NamedTuple):
     """Of the store in its bucket, with a slash at its end unless it is empty."""
     partition: str = "aws"
     """``aws-cn`` in China, ``aws-us-gov`` in GovCloud."""
+    queues_region: str = ""
+    """Empty: ``region``."""
     is_ssm: bool = False
     """Whether nodes are reached by Systems Manager: only then may its agent talk to it."""
 
 
-def facts_of(fleet: str, store_url: str, *, account: str, region: str, is_ssm: bool = False) -> PolicyFacts:
+def facts_of(
+    fleet: str, store_url: str, *, account: str, region: str, queues_region: str = "", is_ssm: bool = False
+) -> PolicyFacts:
     """Facts from a resolved ``store.url``. Raises BadConfig when the store is not in S3."""
     parts = urlsplit(store_url, allow_fragments=False)
     if parts.scheme != "s3" or not parts.netloc:
         raise BadConfig(f"store.url: permissions are about a bucket in S3; {store_url!r} is none: write s3://bucket/prefix")
     prefix = parts.path.strip("/")
-    return PolicyFacts(fleet, account, region, parts.netloc, f"{prefix}/" if prefix else "", partition_of(region), is_ssm=is_ssm)
+    return PolicyFacts(
+        fleet=fleet,
+        account=account,
+        region=region,
+        bucket=parts.netloc,
+        prefix=f"{prefix}/" if prefix else "",
+        partition=partition_of(region),
+        queues_region=queues_region or region,
+        is_ssm=is_ssm,
+    )
 
 
 def partition_of(region: str) -> str:
@@ -63,10 +76,14 @@ def role_name(fleet: str, role: Literal["node", "coordinator"]) -> str:
 
 def policy(name: PolicyName, facts: PolicyFacts) -> dict[str, Any]:
     """A policy document for one fleet."""
-    text = string.Template(template(name)).substitute(facts._asdict())
-    document: dict[str, Any] = json.loads(text)
+    facts = facts._replace(queues_region=facts.queues_region or facts.region)
+    document: dict[str, Any] = json.loads(string.Template(template(name)).substitute(facts._asdict()))
     if not facts.is_ssm:
-        document["Statement"] = [one for one in document["Statement"] if one["Sid"] != _AGENT]
+        document["Statement"] = [one for one in document["Statement"] if one["Sid"] not in _OF_SSM]
+    if not facts.prefix:  # a listing of everything names no prefix, and a condition on what is not said never holds
+        for statement in document["Statement"]:
+            if "s3:prefix" in statement.get("Condition", {}).get("StringLike", {}):
+                del statement["Condition"]
     return document
 
 
