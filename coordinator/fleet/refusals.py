@@ -86,8 +86,7 @@ def unknown_host_key(to: Destination) -> NotAllowed:
 
 
 def wrong_host_key(to: Destination, seen: str) -> NotAllowed:
-    shown = f"{seen.split(maxsplit=1)[0]} {fingerprint(seen)}" if seen else "a key of another kind"
-    pinned = " or ".join(f"{key.split()[0]} {fingerprint(key)}" for key in to.host_keys)
+    shown = _shown(seen) if seen else "one of a kind that is not understood"
     if to.known_hosts:
         way = (
             "if it was installed anew, forget its old key and connect once by hand: "
@@ -96,7 +95,8 @@ def wrong_host_key(to: Destination, seen: str) -> NotAllowed:
     else:
         way = 'its address may belong to another machine by now: look at "tilefleet fleet status"'
     return NotAllowed(
-        f"{to.who} proves another host key than the one that is known: {shown} instead of {pinned}; nothing was sent to it; {way}"
+        f"{to.who} proves another host key than the one that is known: {shown} instead of "
+        f"{' or '.join(_shown(key) for key in to.host_keys)}; nothing was sent to it; {way}"
     )
 
 
@@ -149,6 +149,10 @@ def damaged(to: Destination, remote: str) -> Unreachable:
 
 def not_written(to: Destination, remote: str, last_lines: str) -> NotAllowed:
     return NotAllowed(f"{remote} cannot be written on {to.who}{_said(last_lines)}")
+
+
+def _shown(key: str) -> str:
+    return f"{key.split(maxsplit=1)[0]} {fingerprint(key)}"
 
 
 def _entry(to: Destination) -> str:

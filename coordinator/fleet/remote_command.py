@@ -32,12 +32,12 @@ exec 4<>"$place/in" 5<"$place/in" 6>"$place/in" 4>&-
 rm -r "$place"
 timeout -k KILL_S "$3" /bin/sh -c "$script" <&5 3<&- 5<&- 6>&- &
 main=$!
-trap 'kill -TERM $main 2>/dev/null' TERM HUP
+trap 'kill -s TERM $main 2>/dev/null' TERM HUP
 {
   head -c "$2" <&3 >&6
   exec 6>&-
   cat <&3
-  kill -TERM $$
+  kill -s TERM $$
 } >/dev/null 2>&1 5<&- &
 feeder=$!
 exec 3<&- 5<&- 6>&-
@@ -46,8 +46,8 @@ while :; do
   status=$?
   kill -0 $main 2>/dev/null || break
 done
-kill -KILL $feeder 2>/dev/null
-kill -KILL -- -$main 2>/dev/null
+kill -s KILL $feeder 2>/dev/null
+kill -s KILL -- -$main 2>/dev/null
 exit $status
 """.replace("KILL_S", str(KILL_S))
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"  # machines have them in hardware
 LOG_IN_S = 20.0  # from a TCP connection to a first command; a small instance that is booting takes five
 MISSED = 3  # signs of life
+HOST_KEY_KINDS = (
+    "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256",
+)  # fmt: skip
 OWN_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 # Who we are, and whether we may be root, after a word that a login script does not print by chance.
 _PROBE = 'echo "tilefleet $(id -u)"; test "$(id -u)" = 0 || LC_ALL=C sudo -n true 2>&1'
@@ -61,6 +64,7 @@ class Login:
             raise refusals.unknown_host_key(self._to)
         _silence_the_log()
         try:
+            pinned = [asyncssh.import_public_key(key) for key in self._to.host_keys]
             async with asyncio.timeout(limit_s) as self._limit:
                 return await asyncssh.connect(
                     self._to.address,
@@ -68,7 +72,8 @@ class Login:
                     tunnel=tunnel or (),
                     config=None,
                     username=self._to.user,
-                    known_hosts=([key.encode() for key in self._to.host_keys], [], []),
+                    known_hosts=(pinned, [], []),
+                    server_host_key_algs=_kinds(pinned),
                     client_factory=self._client,
                     client_keys=self._keys.loaded or None,
                     agent_path=None,  # asyncssh would try all of the agent's keys before the one that was named
@@ -160,8 +165,6 @@ class Login:
             return refusals.key_refused(to, self._offered, self._banner)
         if isinstance(error, asyncssh.ChannelOpenError):
             return refusals.beyond_the_bastion(to, tried_s, error.reason)
-        if isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in error.reason:
-            return refusals.wrong_host_key(to, "")
         if isinstance(error, asyncssh.KeyImportError):
             return NotAllowed(f"a pinned host key of {to.who} is damaged: {error}")
         if isinstance(error, socket.gaierror):
@@ -173,6 +176,12 @@ class Login:
         if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
             return refusals.refused(to, tried_s)
         return refusals.no_route(to, tried_s, said(error))
+
+
+def _kinds(pinned: list[asyncssh.SSHKey]) -> list[str]:
+    """Of host keys: those that are pinned, then all others, so that a wrong one is seen instead of a connection that ends."""
+    wanted = [kind.decode() for key in pinned for kind in key.sig_algorithms]
+    return list(dict.fromkeys([*wanted, *HOST_KEY_KINDS]))
 
 
 def key_files(named: str, fleets: Path, has_own_hosts: bool) -> list[Path]:
