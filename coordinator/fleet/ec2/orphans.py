@@ -1,11 +1,29 @@
-"""What fleets left behind in an account and region, by their tags, and whether each fleet is still alive."""
+"""What fleets left behind in an account and region, by their tags, and whether each fleet is still alive.
+
+The rule: a fleet lives when its coordinator wrote to its store lately, or it was made lately. A fleet that was stopped does not
+live either, so nothing of this is removed before a person has looked at it.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+
 import msgspec
 
+from coordinator.fleet.ec2 import instances, tags
+from coordinator.fleet.ec2.account import Account
+from coordinator.fleet.ec2.belongings import Finder, in_order
+from coordinator.fleet.ec2.quotes import Quotes
+from coordinator.fleet.ec2.removal import Remover
+from coordinator.fleet.ports import Tell
 from coordinator.fleet.records import Belonging
+from tilefleet import layout
 from tilefleet.config import Config
+from tilefleet.errors import TilefleetError
+from tilefleet.store import Stores
+
+LATELY_S = 15 * 60.0  # a leader writes every two seconds; a first `fleet up` takes five minutes
 
 
 class Traces(msgspec.Struct, frozen=True):
@@ -28,4 +46,64 @@ class Traces(msgspec.Struct, frozen=True):
 
 async def traces(config: Config) -> list[Traces]:
     """All fleets with something in the configured account and region, the configured one included."""
-    raise NotImplementedError
+    account = Account(config)
+    try:
+        return await _traces(account, config)
+    finally:
+        await account.close()
+
+
+async def remove(config: Config, belongings: Iterable[Belonging], tell: Tell) -> None:
+    """Remove exactly these, of whichever fleet, and wait until they are gone."""
+    account = Account(config)
+    try:
+        await Remover(account, tell).remove(list(belongings))
+    finally:
+        await account.close()
+
+
+async def _traces(account: Account, config: Config) -> list[Traces]:
+    finder = Finder(account)
+    belongings = await finder.everything()
+    own_buckets = await finder.own_buckets()
+    stores = {its[tags.FLEET]: its.get(tags.STORE) or f"s3://{name}" for name, its in own_buckets}
+    for fleet, store_url in sorted(stores.items()):
+        belongings += await finder.data(fleet, store_url, is_own_bucket=True)
+    usd_per_hour, said = await _running(account)
+    stores = {**said, **stores}
+    found = []
+    for fleet in sorted({one.fleet for one in belongings}):
+        own = in_order([one for one in belongings if one.fleet == fleet])
+        created_at = min((one.created_at for one in own if one.created_at), default=0.0)
+        heard_at = await _heard_at(config, stores.get(fleet, ""))
+        is_alive = max(heard_at, created_at) > time.time() - LATELY_S
+        usd = round(usd_per_hour.get(fleet, 0.0), 5)
+        found.append(Traces(fleet, tuple(own), created_at, usd, stores.get(fleet, ""), heard_at, is_alive))
+    return found
+
+
+async def _running(account: Account) -> tuple[dict[str, float], dict[str, str]]:
+    """What each fleet's instances cost now, and where each says that its store is."""
+    quotes = Quotes(account)
+    usd_per_hour: dict[str, float] = {}
+    stores: dict[str, str] = {}
+    for one in await instances.described(account, ("tag-key", [tags.FLEET])):
+        its = tags.read(one["Tags"])
+        stores.setdefault(its[tags.FLEET], its.get(tags.STORE, ""))
+        if one["State"]["Name"] not in {"pending", "running"}:
+            continue
+        kind = one["InstanceType"]
+        price = await (quotes.spot((kind,)) if one.get("InstanceLifecycle") == "spot" else quotes.on_demand(kind))
+        usd_per_hour[its[tags.FLEET]] = usd_per_hour.get(its[tags.FLEET], 0.0) + (price.usd_per_hour if price else 0.0)
+    return usd_per_hour, stores
+
+
+async def _heard_at(config: Config, store_url: str) -> float:
+    """When a leader last wrote its beacon; 0 where that cannot be known."""
+    if not store_url.startswith("s3://"):
+        return 0.0
+    try:
+        store = Stores(config.store).open(store_url)
+        return max([entry.modified_at async for entry in store.entries(layout.CONTROL)], default=0.0)
+    except TilefleetError:
+        return 0.0
