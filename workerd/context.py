@@ -158,7 +158,7 @@ class Context:
     async def commit(self, call: Callable[[], Awaitable[T]]) -> T:
         """A repeatable call that writes, timed as such."""
         with self.clock.phase("committed"):
-            return await self._patiently(call)
+            return await self.patiently(call)
 
     async def report(self, facts: Facts, url: str | None = None) -> Outcome:
         """Commit what a job found: at ``url``, else under the operation's facts. The first writer's word counts."""
@@ -191,10 +191,13 @@ class Context:
     async def fetch(self, call: Callable[[], Awaitable[T]]) -> T:
         """A repeatable call that reads, timed as such."""
         with self.clock.phase("fetched"):
-            return await self._patiently(call)
+            return await self.patiently(call)
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Credentials that expired are no fault of the job: it waits for new ones, unless it is cancelled or given back."""
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """A repeatable call, made again while the store is away; untimed.
+
+        Credentials that expired are no fault of the job: it waits for new ones, unless it is cancelled or given back.
+        """
         return await outlast(lambda: persist(call, for_s=STORE_PATIENCE_S), check=self.checkpoint)
 
     def _check(self, url: str) -> None:

@@ -48,7 +48,7 @@ _RUN: dict[type, Run] = {
 
 async def run(work: Work, context: Context) -> Outcome:
     """Do it, unless its output is there. Raises a TilefleetError that says what is wrong."""
-    done = await _done_before(work, context)
+    done = await context.patiently(lambda: _done_before(work, context))
     return done if done is not None else await _RUN[type(work)](work, context)
 
 
