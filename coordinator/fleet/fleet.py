@@ -44,9 +44,9 @@ async def opened(config: Config, store: Store | None = None) -> AsyncIterator[Fl
     store = store or Stores(config.store).open(config.store.url)
     provider = _provider(config, files, store)
     try:
-        from coordinator.fleet.installing import installer
+        from coordinator.fleet.installing import FromHere
 
-        yield Fleet(config, files, store, provider, _transport(config, files, store), installer(config))
+        yield Fleet(config, files, store, provider, _transport(config, files, store), FromHere(config))
     finally:
         await provider.close()
 

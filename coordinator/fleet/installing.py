@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from coordinator.fleet.ports import Connection, Watch
 from coordinator.fleet.records import NodeRecord, Role
+from tilefleet.config import Config
+from tilefleet.errors import BadConfig
+
+if TYPE_CHECKING:
+    from coordinator.fleet.steps import SetUp
+    from coordinator.fleet.wheelhouse import Artefacts
+
+UNDO_S = 120.0  # stopping the daemon takes its drain time, the rest is removing files
+LOOK_S = 10.0
+MARGIN_S = 15.0  # of a drain: systemd's own, and the way there
 
 
 class Installer(Protocol):
     """Makes machines nodes, over a connection. Every call has its deadlines; what fails raises ``bootstrap.StepFailed``."""
 
-    release: str
-    """Version that nodes get, such as ``0.1.0+3f9c2e71``."""
+    @property
+    def release(self) -> str:
+        """Version that nodes get, such as ``0.1.0+3f9c2e71``."""
 
     def settings(self, role: Role) -> str:
         """Digest of what nodes of a role are told."""
@@ -31,3 +44,87 @@ class Installer(Protocol):
 
     async def undo(self, connection: Connection, record: NodeRecord) -> None:
         """Remove what ``set_up`` made, and nothing else."""
+
+    async def last_lines(self, connection: Connection, record: NodeRecord) -> str:
+        """The end of the daemon's own log; empty when it cannot be had."""
+
+
+class FromHere:
+    """An ``Installer`` that sets nodes up from the tilefleet that runs here."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    @cached_property
+    def _artefacts(self) -> Artefacts:
+        from coordinator.fleet.release import pack
+        from coordinator.fleet.wheelhouse import Artefacts
+
+        return Artefacts(pack(), is_uploaded=self._config.nodes.packages == "upload")
+
+    @cached_property
+    def _environment(self) -> str:
+        return environment_text(self._config)
+
+    @property
+    def release(self) -> str:
+        """See ``Installer``."""
+        return self._artefacts.release.version
+
+    def settings(self, role: Role) -> str:
+        """See ``Installer``. Of a node without a name, as the name is no setting that a person changes."""
+        from coordinator.fleet.bootstrap import planned, settings_digest
+
+        return settings_digest(planned(self._config, "node", role, self._environment))
+
+    async def set_up(self, connection: Connection, record: NodeRecord, watch: Watch) -> None:
+        """See ``Installer``."""
+        from coordinator.fleet.bootstrap import set_up
+
+        await set_up(connection, self._plan(record), self._artefacts, watch)
+
+    async def update(self, connection: Connection, record: NodeRecord, watch: Watch) -> None:
+        """See ``Installer``."""
+        from coordinator.fleet.updating import update
+
+        await update(connection, self._plan(record), self._artefacts, watch)
+
+    async def roll_back(self, connection: Connection, record: NodeRecord, watch: Watch) -> None:
+        """See ``Installer``."""
+        from coordinator.fleet.updating import roll_back
+
+        await roll_back(connection, self._plan(record), record.release, watch)
+
+    async def drain(self, connection: Connection, record: NodeRecord) -> None:
+        """See ``Installer``."""
+        from coordinator.fleet.updating import drain
+
+        await drain(connection, record.name, deadline_s=self._config.worker.drain.s + MARGIN_S, role=record.role)
+
+    async def undo(self, connection: Connection, record: NodeRecord) -> None:
+        """See ``Installer``."""
+        from coordinator.fleet.updating import undo
+
+        await undo(connection, record.name, deadline_s=UNDO_S + self._config.worker.drain.s)
+
+    async def last_lines(self, connection: Connection, record: NodeRecord) -> str:
+        """See ``Installer``."""
+        unit = "coordinator" if record.role == "coordinator" else "workerd"
+        done = await connection.run(f"journalctl --unit={unit}.service --lines=5 --output=cat --no-pager", deadline_s=LOOK_S)
+        return done.last_lines()
+
+    def _plan(self, record: NodeRecord) -> SetUp:
+        from coordinator.fleet.bootstrap import planned
+
+        return planned(self._config, record.name, record.role, self._environment)
+
+
+def environment_text(config: Config) -> str:
+    """Of ``hosts.environment_file``; empty where none is given. Raises BadConfig when it cannot be read."""
+    name = config.hosts.environment_file
+    if config.nodes.provider != "hosts" or not name:
+        return ""
+    try:
+        return Path(name).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"hosts.environment_file: {name} cannot be read: {error}") from error

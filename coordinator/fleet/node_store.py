@@ -9,15 +9,20 @@ from __future__ import annotations
 import secrets
 import time
 
+from msgspec.structs import replace
 
+from coordinator.fleet.costs import node_usd
+from coordinator.fleet.picture import number_of
 from coordinator.fleet.records import FleetRecord, NodeRecord
 from tilefleet import layout
+from tilefleet.backoff import persist
 from tilefleet.bounded import for_each
 from tilefleet.errors import NotFound
 from tilefleet.records import from_json, to_json
 from tilefleet.store import Store
 
 READS_AT_ONCE = 32
+AWAY_S = 60.0
 
 
 class NodeStore:
@@ -41,6 +46,7 @@ class NodeStore:
         return await self.fleet() or record
 
     async def save_fleet(self, record: FleetRecord) -> None:
+        """Replace the fleet's record."""
         await self._store.put(layout.FLEET, to_json(record))
 
     async def nodes(self) -> list[NodeRecord]:
@@ -62,8 +68,17 @@ class NodeStore:
         return await self._store.put_new(layout.node(record.name), to_json(record))
 
     async def save(self, record: NodeRecord) -> None:
-        await self._store.put(layout.node(record.name), to_json(record))
+        """Replace a node's record. A store that is away for a moment is waited for: what was done must not be forgotten."""
+        await persist(lambda: self._store.put(layout.node(record.name), to_json(record)), for_s=AWAY_S)
 
-    async def remove(self, names: list[str]) -> None:
-        """Remove records; their cost and numbers must be in the fleet's record by then."""
-        await self._store.delete([layout.node(name) for name in names])
+    async def retire(self, ended: list[NodeRecord], now: float) -> None:
+        """Remove records of nodes that ended; what they cost, and that their numbers are used, stays in the fleet's record.
+
+        The sum is written first: whoever is cut off in between counts some twice, and never too little."""
+        fleet = await self.fleet() if ended else None
+        if fleet is None:
+            return
+        spent_usd = fleet.spent_usd + sum(node_usd(record, now) for record in ended)
+        next_node = max([fleet.next_node, *(number_of(record.name)[0] + 1 for record in ended)])
+        await self.save_fleet(replace(fleet, spent_usd=spent_usd, next_node=next_node))
+        await self._store.delete([layout.node(record.name) for record in ended])
