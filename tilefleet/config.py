@@ -97,6 +97,8 @@ class WorkerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """On SIGTERM: finish what can be finished in this time, give the rest back."""
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
     """Store requests at a time: 8–16 MiB each in parallel fill a NIC."""
+    metadata_url: str = ""
+    """Where spot notices are asked for: http://169.254.169.254 on EC2, where `fleet up` sets it. Empty: nowhere."""
 
 
 class LocalSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -247,7 +249,7 @@ def _contradictions(config: Config) -> list[tuple[str, ...]]:
     if config.store.url and not config.store.url.startswith(("s3://", "file:///")):
         found.append(("store.url", f"must begin with s3:// or file:///; got {config.store.url!r}"))
     found += _bad_placeholders(config.store.url)
-    for section, key in (("store", "endpoint_url"), ("queues", "endpoint_url")):
+    for section, key in (("store", "endpoint_url"), ("queues", "endpoint_url"), ("worker", "metadata_url")):
         url = getattr(getattr(config, section), key)
         if url and not url.startswith(("http://", "https://")):
             found.append((f"{section}.{key}", f"must begin with http:// or https://; got {url!r}"))

@@ -299,6 +299,8 @@ class WorkerBye(Wire, tag="bye", frozen=True):
     fleet: FleetName
     worker: WorkerName
     incarnation: Incarnation
+    reason: str = ""
+    """Why, when nobody told it to: its spot instance is taken away."""
     v: Version = VERSION
 
 

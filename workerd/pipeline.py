@@ -20,6 +20,7 @@ from tilefleet.queues import Received
 from tilefleet.reading import Reader
 from tilefleet.sd_notify import READY, STOPPING, WATCHDOG, notify, watchdog_interval_s
 from tilefleet.sqs import SqsQueues
+from workerd import spot
 from workerd.attempt import Failure, Verdict, attempt, name_of
 from workerd.budget import Budget
 from workerd.context import Context, Surroundings
@@ -57,11 +58,19 @@ class Worker:
         self._room = asyncio.Event()
         self._room.set()
         self._stopping = asyncio.Event()
+        self._deadline = float("inf")
+        """Of the drain, by the loop's clock."""
+        self._hurried = asyncio.Event()
+        self._reason = ""
         self._taken = asyncio.Event()
         self._is_ready = False
 
-    def stop(self) -> None:
-        """Begin to drain."""
+    def stop(self, reason: str = "", within_s: float = float("inf")) -> None:
+        """Begin to drain, within ``worker.drain`` or less. When it is said again, the shorter time counts."""
+        within_s = min(within_s, self._config.worker.drain.s)
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + within_s)
+        self._reason = self._reason or reason
+        self._hurried.set()
         self._stopping.set()
         self._room.set()
 
@@ -82,6 +91,8 @@ class Worker:
                     ("outbox", self._outbox.run), ("leases", self._leases.run),
                 )
             ]  # fmt: skip
+            if self._config.worker.metadata_url:
+                loops.append(tasks.create_task(spot.watch(self._config.worker.metadata_url, self.stop), name="spot"))
             await self._poll(tasks)
             is_clean = await self._drain()
             for task in loops:
@@ -180,21 +191,29 @@ class Worker:
     # ---- leaving
 
     async def _drain(self) -> bool:
-        deadline_s = self._config.worker.drain.s
-        log.info("draining", jobs=len(self._running), deadline_s=deadline_s)
+        left_s = max(0.0, self._deadline - asyncio.get_running_loop().time())
+        log.info("draining", jobs=len(self._running), deadline_s=round(left_s, 3), reason=self._reason)
         notify(STOPPING)
-        unfinished: set[asyncio.Task[None]] = set()
-        if self._running:
-            _, unfinished = await asyncio.wait(set(self._running), timeout=deadline_s)
+        unfinished = await self._finish()
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
         await self._outbox.flush(FLUSH_S)
         left = self._roster.handles
         await self._give_back(left)
-        await self._tell(self._roster.bye())
+        await self._tell(self._roster.bye(self._reason))
         log.info("drained", given_back=len(left))
         return not left
+
+    async def _finish(self) -> set[asyncio.Task[None]]:
+        """Wait for the jobs in hand; what is not finished at the deadline, which may come nearer meanwhile."""
+        loop = asyncio.get_running_loop()
+        while self._running and (left_s := self._deadline - loop.time()) > 0:
+            self._hurried.clear()
+            hurried = asyncio.create_task(self._hurried.wait(), name="hurried")
+            await asyncio.wait({*self._running, hurried}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+        return set(self._running)
 
     async def _give_back(self, handles: list[str]) -> None:
         for handle in handles:

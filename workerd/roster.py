@@ -62,8 +62,8 @@ class Roster:
         held = tuple((job.operation, job.stage, job.index, job.attempt) for job in self._held.values())
         return encode(WorkerHeartbeat(*self.identity, held))
 
-    def bye(self) -> str:
-        return encode(WorkerBye(*self.identity))
+    def bye(self, reason: str = "") -> str:
+        return encode(WorkerBye(*self.identity, reason))
 
     def done(self, job: Job, outcome: Outcome, times: JobTimes) -> str:
         return encode(

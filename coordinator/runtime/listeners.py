@@ -18,7 +18,7 @@ from coordinator.runtime.dead_letters import DeadLetters
 from coordinator.runtime.journal import Journal
 from tilefleet.backoff import Backoff
 from tilefleet.errors import BadInput, NotFound, TilefleetError
-from tilefleet.messages import Cancel, decode_client, decode_worker
+from tilefleet.messages import Cancel, WorkerBye, decode_client, decode_worker
 from tilefleet.queues import Queue, Received, reject
 from tilefleet.sqs import SqsQueues
 
@@ -127,6 +127,8 @@ class Listeners(NamedTuple):
     async def _worker_message(self, message: Received) -> None:
         said = decode_worker(message.body)
         self._check_fleet(said.fleet)
+        if isinstance(said, WorkerBye):
+            log.info("worker_left", worker=said.worker, reason=said.reason)
         self.tell(Heard(said))
 
     async def _dead_job(self, message: Received) -> None:

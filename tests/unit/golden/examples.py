@@ -74,7 +74,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         **WHO, version="0.1.0", cores=2, memory_bytes=8_000_000_000, flops_per_s=5e10, bytes_per_s=1e9, slots=3
     ),
     "heartbeat": m.WorkerHeartbeat(**WHO, held=((OP, "multiply", 12, 1),)),
-    "bye": m.WorkerBye(**WHO),
+    "bye": m.WorkerBye(**WHO, reason="EC2 takes this spot instance away (terminate)"),
     "done": m.JobDone(**WHO, **JOB_NAME, times=TIMES, check_worst=0.01, facts=m.CsvFacts((10, 0, 3), 4, "int64")),
     "done-check": m.JobDone(**WHO, **JOB_NAME, times=TIMES, facts=m.CheckFacts(0.5, 2, 17)),
     "failed": m.JobFailed(**WHO, **JOB_NAME, error=ErrorInfo("unreachable", "the store did not answer"), is_retryable=True),
