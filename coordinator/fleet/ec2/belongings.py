@@ -140,7 +140,7 @@ class Finder:
             names = [one[f"{noun}Name"] for one in listed if one[f"{noun}Name"].startswith(_ROLES)]
         found: list[Belonging] = []
         for name in names:
-            its = await identity.owner(self._account, "list_role_tags" if kind == "role" else "list_instance_profile_tags", name)
+            its = await identity.tags_of(self._account, kind, name)
             if self._is_wanted(its) and its.get(tags.REGION) == self._account.region:
                 found.append(Belonging(kind, name, its[tags.FLEET]))
         return found

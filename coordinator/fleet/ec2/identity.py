@@ -160,10 +160,12 @@ async def remove_role(account: Account, own: str) -> None:
         return
 
 
-async def owner(account: Account, operation: Literal["list_role_tags", "list_instance_profile_tags"], own: str) -> tags.Tags:
-    """Tags of a role or profile; none when it is gone or may not be looked at."""
-    its_name: dict[str, Any] = {"RoleName" if operation == "list_role_tags" else "InstanceProfileName": own}
+async def tags_of(account: Account, kind: Literal["role", "instance profile"], own: str) -> tags.Tags:
+    """Tags of a role or profile; none when it is gone."""
     try:
-        return tags.read((await account.call("iam", operation, **its_name))["Tags"])
+        if kind == "role":
+            return tags.read((await account.call("iam", "get_role", RoleName=own))["Role"].get("Tags"))
+        answer = await account.call("iam", "get_instance_profile", InstanceProfileName=own)
+        return tags.read(answer["InstanceProfile"].get("Tags"))
     except NotFound:
         return {}

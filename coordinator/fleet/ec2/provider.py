@@ -32,12 +32,12 @@ class Ec2Provider:
 
     can_launch = True
 
-    def __init__(self, config: Config, files: FleetFiles, store: Store) -> None:
+    def __init__(self, config: Config, files: FleetFiles, store: Store, account: Account | None = None) -> None:
         self._config = config
         self._fleet = config.fleet.name
         self._files = files
         self._store = store
-        self._account = Account(config)
+        self._account = account or Account(config)
         self._quotes = Quotes(self._account)
         self._own_id = instances.own_id()
         self._user = config.ssh.user
@@ -47,6 +47,9 @@ class Ec2Provider:
 
     async def prepare(self, tell: Tell) -> None:
         """Make what instances need beside themselves, where it is missing."""
+        self._recipe = await self._prepared(tell)
+
+    async def _prepared(self, tell: Tell) -> Recipe:
         config, account = self._config, self._account
         image = await images.image(account, config)  # first what may be wrong with the configuration, and makes nothing
         vpc = await network.vpc(account, config)
@@ -63,10 +66,9 @@ class Ec2Provider:
         contents = template.data(config, image, group, first_boot.script(config, account.region, image.user, authorized))
         made = await template.ensure(account, config, contents, found, tell)
         self._user = image.user
-        record = await NodeStore(self._store).fleet()
-        self._recipe = Recipe(
+        return Recipe(
             fleet=self._fleet,
-            uid=record.uid if record else "",
+            uid="",
             store_url=config.store.url,
             template=made,
             profiles={role: identity.name(config, role) for role in ("worker", "coordinator")},
@@ -98,12 +100,13 @@ class Ec2Provider:
         """Launch instances; idempotent by node name. Raises the first refusal when nothing could be launched."""
         if not wanted:
             return [], []
-        if self._recipe is None or not self._recipe.uid:
-            await self.prepare(lambda _: None)
-        assert self._recipe is not None  # noqa: S101
-        if self._launcher is None:
-            self._launcher = Launcher(self._account, self._recipe)
-        self._launcher.use(self._recipe)
+        recipe = self._recipe or await self._prepared(lambda _: None)
+        if not recipe.uid:
+            record = await NodeStore(self._store).fleet()
+            recipe = recipe._replace(uid=record.uid if record else "")
+        self._recipe = recipe
+        self._launcher = self._launcher or Launcher(self._account, recipe)
+        self._launcher.use(recipe)
         found, refused = await self._launcher.launch(wanted)
         return [instances.machine(one, self._user) for one in found], refused
 

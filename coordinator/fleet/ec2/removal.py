@@ -10,15 +10,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from coordinator.fleet.ec2 import bucket as buckets
 from coordinator.fleet.ec2 import identity, instances, tags
 from coordinator.fleet.ec2.account import Account, until
-from coordinator.fleet.ec2.belongings import in_order
+from coordinator.fleet.ec2.belongings import ORDER, in_order
 from coordinator.fleet.ports import Tell
 from coordinator.fleet.records import Belonging
 from tilefleet.aws import code_of
 from tilefleet.backoff import persist
+from tilefleet.bounded import for_each
 from tilefleet.errors import NotFound
 
 IN_USE_FOR_S = 300.0  # network interfaces of ended instances hold their security group for some minutes at most
 GONE_WITHIN_S = 180.0
+AT_ONCE = 6
 _IN_USE = {"DependencyViolation", "DeleteConflict", "VolumeInUse", "InvalidGroup.InUse"}
 
 
@@ -44,11 +46,12 @@ class Remover:
         ordered = in_order(list(belongings))
         await self._instances([one for one in ordered if one.kind == "instance"])
         with_data = {buckets.place(one.id).bucket for one in ordered if one.kind == "data"}
+        for kind in ORDER[1:-1]:  # queues take up to a minute each to go: those of a kind go at the same time
+            some = [one for one in ordered if one.kind == kind]
+            await for_each(some, self._one, concurrency=AT_ONCE, name=f"remove-{kind}")
         for one in ordered:
             if one.kind == "bucket":
                 await self._bucket(one, is_data_too=one.id in with_data)
-            elif one.kind != "instance":
-                await self._one(one)
 
     async def _instances(self, ordered: Sequence[Belonging]) -> None:
         fleets = sorted({one.fleet for one in ordered})
@@ -75,10 +78,8 @@ class Remover:
 
     async def _is_still(self, one: Belonging) -> bool:
         """Whether it carries the tag of its fleet now."""
-        if one.kind == "role":
-            its = await identity.owner(self._account, "list_role_tags", one.id)
-        elif one.kind == "instance profile":
-            its = await identity.owner(self._account, "list_instance_profile_tags", one.id)
+        if one.kind in ("role", "instance profile"):
+            its = await identity.tags_of(self._account, one.kind, one.id)
         elif one.kind == "queue":
             url = await self._queue_url(one.id)
             its = (await self._account.call("sqs", "list_queue_tags", QueueUrl=url)).get("Tags", {})
