@@ -43,6 +43,8 @@ class Facts(NamedTuple):
     """What /opt/tilefleet points to."""
     releases: tuple[str, ...] = ()
     """All that are installed completely."""
+    wheelhouses: tuple[str, ...] = ()
+    """Digests of the dependencies that they have."""
     uploads: tuple[str, ...] = ()
     """Names in /var/cache/tilefleet: what of our uploads is there already."""
 
@@ -69,8 +71,11 @@ print("%d.%d" % sys.version_info[:2], sys.maxsize > 2**32)' 2>/dev/null) && [ "$
   done
 done
 if [ -L {LINK} ]; then say release "$(basename "$(readlink {LINK})")"; fi
-for complete in {RELEASES}/*/.complete; do
-  if [ -f "$complete" ]; then say releases "$(basename "$(dirname "$complete")")"; fi
+for base in {RELEASES}/*/; do
+  if [ -f "$base/.complete" ] && "$base/bin/python" -c '' 2>/dev/null; then
+    say releases "$(basename "$base")"
+    say wheelhouses "$(cat "$base/.complete")"
+  fi
 done
 for upload in {CACHE}/*; do
   if [ -f "$upload" ] || [ -f "$upload/.complete" ]; then say uploads "$(basename "$upload")"; fi
@@ -105,6 +110,7 @@ def parse(output: str) -> Facts:
         user=first("user"),
         release=first("release"),
         releases=tuple(values.get("releases", ())),
+        wheelhouses=tuple(values.get("wheelhouses", ())),
         uploads=tuple(values.get("uploads", ())),
     )
 

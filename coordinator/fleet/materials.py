@@ -23,7 +23,7 @@ class Wheelhouse(NamedTuple):
     requirements: str
     """``name==version --hash=sha256:…`` by line: what pip on the node installs, and nothing else."""
     archive: Path | None
-    """Uncompressed tar of the wheels and their SHA256SUMS; None when nodes fetch them from the package index."""
+    """Uncompressed tar of the wheels and of the requirements; None when nodes fetch them from the package index."""
     pip: str
     """File name of the wheel of the pip that installs them: a node's own may be absent or old."""
     uploads: tuple[Path, ...]

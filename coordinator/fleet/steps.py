@@ -84,16 +84,12 @@ def with_interpreter(facts: Facts, interpreter: Interpreter) -> Facts:
 def prepare(facts: Facts, plan: SetUp, release: Release, wheelhouse: Wheelhouse) -> tuple[Step, ...]:
     """What can be done beside a daemon that runs: packages and the user."""
     script = scripts.install_packages(release, wheelhouse, facts.python_path)
-    uploads = [Upload(local, f"{CACHE}/{local.name}") for local in (*wheelhouse.uploads, release.wheel)]
-    unpacked = f"wheels-{wheelhouse.digest[:16]}"
-    missing = tuple(
-        upload
-        for upload in uploads
-        if release.version not in facts.releases
-        and upload.local.name not in facts.uploads
-        and not (upload.local == wheelhouse.archive and unpacked in facts.uploads)
-    )
-    packages = Step("packages", script, plan.step_s, stdin=wheelhouse.requirements.encode(), uploads=missing)
+    uploads: tuple[Upload, ...] = ()
+    if release.version not in facts.releases:
+        is_there = wheelhouse.digest in facts.wheelhouses or f"wheels-{wheelhouse.digest[:16]}" in facts.uploads
+        files = [release.wheel] if is_there else [*wheelhouse.uploads, release.wheel]
+        uploads = tuple(Upload(local, f"{CACHE}/{local.name}") for local in files)
+    packages = Step("packages", script, plan.step_s, stdin=wheelhouse.requirements.encode(), uploads=uploads)
     return packages, Step("user", scripts.USER, min(60.0, plan.step_s))
 
 

@@ -104,11 +104,9 @@ def _canonical(name: str) -> str:
 def _fetch(requirements: str, target: Target, archive: Path) -> None:
     with tempfile.TemporaryDirectory(dir=archive.parent) as directory:
         wheels = pip.download(requirements, target, Path(directory))
-        sums = "".join(f"{_sha256(wheel)}  {wheel.name}\n" for wheel in wheels)
         partial = Path(directory) / "archive.tar"
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
-            for name, text in (("SHA256SUMS", sums), ("requirements.txt", requirements)):
-                _add(tar, name, len(text.encode()), io.BytesIO(text.encode()))
+            _add(tar, "requirements.txt", len(requirements.encode()), io.BytesIO(requirements.encode()))
             for wheel in wheels:
                 with wheel.open("rb") as contents:
                     _add(tar, wheel.name, wheel.stat().st_size, contents)
@@ -128,11 +126,6 @@ def _add(tar: tarfile.TarFile, name: str, size: int, contents: object) -> None:
     entry = tarfile.TarInfo(name)  # root's, of 1970, mode 0644: the same bytes from the same wheels
     entry.size = size
     tar.addfile(entry, contents)  # type: ignore[arg-type]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:
