@@ -90,6 +90,13 @@ class Cancelled(TilefleetError):
     exit_code = 12
 
 
+class NodesFailed(TilefleetError):
+    """Some nodes of a fleet are not what they should be; the rest work."""
+
+    code = "nodes_failed"
+    exit_code = 13
+
+
 class ErrorInfo(msgspec.Struct, frozen=True):
     """An error as it travels in messages and status objects."""
 
@@ -112,6 +119,6 @@ _BY_CODE: dict[str, type[TilefleetError]] = {
     cls.code: cls
     for cls in (
         TilefleetError, BadInput, NotFound, NotAllowed, DoesNotFit, Unreachable,
-        OperationFailed, WrongResult, BadConfig, AlreadyExists, Cancelled,
+        OperationFailed, WrongResult, BadConfig, AlreadyExists, Cancelled, NodesFailed,
     )
 }  # fmt: skip

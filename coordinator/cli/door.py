@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -74,6 +74,9 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group whose help is ours, and which lists its commands by family."""
 
+    order: ClassVar[Sequence[str]] = ()
+    """Commands that come first, in this order; the others follow as they were declared."""
+
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name, _ in ordered(self)]
 
@@ -111,23 +114,35 @@ def door(
     ctx.obj = Session(config_path=config, is_json=json)
 
 
-def family(name: str, summary: str, *, under: str) -> typer.Typer:
+def family(name: str, summary: str, *, under: str, order: Sequence[str] = ()) -> typer.Typer:
     """A group of commands, such as ``tilefleet local``, listed in family ``under``."""
-    group = typer.Typer(cls=Group, rich_markup_mode=None, no_args_is_help=True, help=summary)
+    kind = type("Group", (Group,), {"order": tuple(order)})
+    group = typer.Typer(cls=kind, rich_markup_mode=None, no_args_is_help=True, help=summary)
     app.add_typer(group, name=name, rich_help_panel=under)
     return group
 
 
 def command(
-    name: str, *, under: str = "", examples: Examples = (), of: typer.Typer = app, aliases: Sequence[str] = ()
+    name: str,
+    *,
+    under: str = "",
+    examples: Examples = (),
+    of: typer.Typer = app,
+    aliases: Sequence[str] = (),
+    is_verbatim: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Declare ``function(session, …)`` as the command ``name``; aliases work and are not listed."""
+    """Declare ``function(session, …)`` as the command ``name``; aliases work and are not listed. ``is_verbatim``: what follows
+    the first argument is no option of ours."""
+    settings = {"allow_interspersed_args": not is_verbatim}
 
     def declare(function: Callable[..., None]) -> Callable[..., None]:
         wrapped = _with_common_options(function)
         epilog = "\n".join(f"{line}\t{purpose}" for line, purpose in examples)
         for alias in (name, *aliases):
-            of.command(alias, cls=Command, epilog=epilog, rich_help_panel=under, hidden=alias != name)(wrapped)
+            declared = of.command(
+                alias, cls=Command, epilog=epilog, rich_help_panel=under, hidden=alias != name, context_settings=settings
+            )
+            declared(wrapped)
         return function
 
     return declare

@@ -5,8 +5,11 @@ The rule: nothing is made, changed or removed before a person (or ``--yes``) has
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,20 +20,61 @@ from tilefleet.errors import BadConfig, BadInput, Cancelled
 if TYPE_CHECKING:
     from tilefleet.config import Config
 
-group = family("fleet", "Make the machines of a fleet, look after them, and take them down again.", under="Fleet")
+ORDER = ("up", "status", "logs", "ssh", "exec", "sync", "stop", "start", "down", "gc")
+
+group = family("fleet", "Make the machines of a fleet, look after them, and take them down again.", under="Fleet", order=ORDER)
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for scripts, where there is nobody to answer.")]
 
 
 def fleet_config(session: Session) -> Config:
-    """The configuration in force. Raises BadConfig when it names no machines."""
+    """The configuration in force, with its store's URL as it is for these credentials. Raises BadConfig when it names no
+    machines."""
+    from tilefleet.account import resolved
+
     config = session.config()
     if config.nodes.provider == "none":
         raise BadConfig(
             f"{session.config_source()} describes no machines; name a config file of a fleet with --config, or set "
             'nodes.provider = "ec2" (machines that are made) or "hosts" (machines that you have)'
         )
-    return config
+    return resolved(config)
+
+
+async def as_chosen(config: Config) -> Config:
+    """With the number of nodes and the place of the coordinator that ``fleet up`` was told last."""
+    from coordinator.fleet.node_store import NodeStore
+    from tilefleet.errors import NotFound
+    from tilefleet.store import Stores
+
+    try:
+        record = await NodeStore(Stores(config.store).open(config.store.url)).fleet()
+    except NotFound:  # there is no bucket yet
+        record = None
+    return with_choices(config, record.count, record.coordinator) if record is not None else config
+
+
+def with_choices(config: Config, count: int, coordinator: str) -> Config:
+    """Another number of nodes (0: as it is), another place for the coordinator (empty: as it is)."""
+    import msgspec
+
+    nodes = config.nodes
+    chosen = msgspec.structs.replace(nodes, count=count or nodes.count, coordinator=coordinator or nodes.coordinator)
+    return msgspec.structs.replace(config, nodes=chosen)
+
+
+def this_command(session: Session, words: str) -> str:
+    """How to say another command of the same fleet: ``tilefleet fleet status --config fleet.toml``."""
+    return f"tilefleet {words}{f' --config {shlex.quote(session.config_path)}' if session.config_path else ''}"
+
+
+def carry_out(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a command that changes the fleet. Ctrl-C ends it with 130 and one line: everything it does can be gone on with."""
+    try:
+        asyncio.run(coroutine)
+    except KeyboardInterrupt:
+        typer.echo("tilefleet: interrupted; what is done stays, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
 
 
 def agree(session: Session, question: str, *, is_agreed: bool, expected: str = "yes") -> None:

@@ -9,41 +9,13 @@ from typing import Any
 import msgspec
 
 from coordinator.cli.render import age_text, count_text, table, when_text
+from coordinator.fleet.look import QueueCounts, Report, StoreSize
 from coordinator.fleet.spending import usd_text
 from coordinator.fleet.status import CoordinatorView, FleetPicture, NodeView
 from tilefleet.config import Config
 from tilefleet.quantities import format_bytes, format_seconds
 
 NOTHING_YET = "there are no nodes; 'tilefleet fleet up' makes them"
-
-
-class QueueCounts(msgspec.Struct, frozen=True):
-    """About how many messages a queue holds."""
-
-    waiting: int
-    in_flight: int
-    dead: int
-
-
-class StoreSize(msgspec.Struct, frozen=True):
-    """What lies under the store's URL."""
-
-    objects: int
-    size_bytes: int
-    is_all: bool
-    """False: counting stopped, there is more."""
-
-
-class Report(msgspec.Struct, frozen=True):
-    """All that ``fleet status`` found out. What could not be had is None, and ``troubles`` say why."""
-
-    picture: FleetPicture
-    queues: Mapping[str, QueueCounts] | None
-    store: StoreSize | None
-    here_pid: int | None
-    """Process id of the coordinator of this machine."""
-    here_log: str
-    troubles: tuple[str, ...] = ()
 
 
 def text(report: Report, config: Config, now_s: float, columns: int | None) -> str:

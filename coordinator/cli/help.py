@@ -33,7 +33,9 @@ EXIT_CODES = (
     (9, "wrong result: a check against the operands failed"),
     (10, "bad configuration"),
     (11, "the output exists already"),
-    (12, "the operation was cancelled"),
+    (12, "the operation was cancelled, or a question was answered with no"),
+    (13, "some nodes of the fleet are not up; the same command goes on with them"),
+    (14, "tilefleet doctor: something has to be mended first"),
     (130, "interrupted with Ctrl-C"),
 )
 
@@ -127,7 +129,12 @@ def _is_common(option: Any) -> bool:
 
 def ordered(group: Any) -> list[tuple[str, Any]]:
     """The commands of a group by name: family by family, and as they were declared within one."""
-    return sorted(group.commands.items(), key=lambda item: FAMILIES.index(_family(item[1])) if _family(item[1]) else 0)
+    first = {name: number for number, name in enumerate(getattr(group, "order", ()))}
+
+    def place(item: tuple[str, Any]) -> tuple[int, int]:
+        return FAMILIES.index(_family(item[1])) if _family(item[1]) else 0, first.get(item[0], len(first))
+
+    return sorted(group.commands.items(), key=place)
 
 
 def _family(command: Any) -> str:
