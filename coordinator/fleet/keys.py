@@ -14,8 +14,9 @@ from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.known_hosts import fingerprint, written
 from coordinator.fleet.records import Machine, NodeRecord
 from tilefleet.errors import NotAllowed
+from tilefleet.fleet_config import SshSection
 
-__all__ = ["fingerprint", "make_pair", "public_line", "write_known_hosts"]
+__all__ = ["fingerprint", "key_in_use", "make_pair", "public_line", "write_known_hosts"]
 
 
 def make_pair(files: FleetFiles, fleet: str) -> str:
@@ -40,6 +41,13 @@ def public_line(files: FleetFiles) -> str:
         return files.public_key.read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def key_in_use(files: FleetFiles, settings: SshSection) -> Path | None:
+    """The private key that ssh by hand is told to use; None: whatever ssh finds by itself."""
+    if settings.key_file:
+        return Path(settings.key_file).expanduser()
+    return files.private_key if files.private_key.exists() else None
 
 
 def write_known_hosts(files: FleetFiles, pinned: Iterable[tuple[Machine, NodeRecord]]) -> None:
