@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from tilefleet import aws
+from tilefleet.bounded import for_each
 from tilefleet.config import QueuesSection
 from tilefleet.errors import BadInput, NotFound, TilefleetError, Unreachable
 from tilefleet.messages import MAX_MESSAGE_BYTES
@@ -72,7 +73,7 @@ class SqsQueues:
 
     async def ensure(self) -> None:
         """Create what is missing and mend what differs: queues, dead-letter queues, redrive policy, visibility."""
-        await asyncio.gather(*(self._ensure(queue) for queue in self._main))
+        await for_each(self._main, self._ensure, concurrency=len(self._main), name="ensure")  # none goes on when one failed
 
     async def _ensure(self, queue: SqsQueue) -> None:
         tags = {"tilefleet:fleet": self._fleet}
