@@ -6,8 +6,8 @@ bucket that was given is the exception: it is known by its keys.)
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from coordinator.fleet import policies
@@ -45,9 +45,15 @@ class Finder:
 
     async def everything(self) -> list[Belonging]:
         """All but data and buckets, in order."""
-        looks = (self._instances(), self._volumes(), self._templates(), self._groups(), self._endpoints(), self._queues())
-        found = [one for some in await asyncio.gather(*looks) for one in some]
-        return in_order(found + (await self._identities() if self._has_iam else []))
+        looks = [self._instances, self._volumes, self._templates, self._groups, self._endpoints, self._queues]
+        looks += [self._identities] if self._has_iam else []
+        found: list[Belonging] = []
+
+        async def see(look: Callable[[], Awaitable[list[Belonging]]]) -> None:
+            found.extend(await look())
+
+        await for_each(looks, see, concurrency=LOOKS_AT_ONCE, name="belongings")
+        return in_order(found)
 
     async def _listed(self, operation: str, key: str, **parameters: Any) -> list[Any]:
         return await self._account.list("ec2", operation, key, Filters=self._filters, **parameters)
