@@ -17,6 +17,7 @@ from tilefleet.errors import BadConfig
 PolicyName = Literal["client", "coordinator", "node"]
 NAMES: tuple[PolicyName, ...] = ("client", "coordinator", "node")
 
+_USE = "Use"
 _OF_SSM = ("AgentOfSystemsManager", "ReachNodesBySystemsManager", "SeeNodesOfSystemsManager")
 _PACKED = Path(__file__).parent / "iam"  # in the wheel (pyproject.toml puts config/iam there)
 _CHECKOUT = Path(__file__).parents[2] / "config" / "iam"
@@ -85,6 +86,15 @@ def policy(name: PolicyName, facts: PolicyFacts) -> dict[str, Any]:
             if "s3:prefix" in statement.get("Condition", {}).get("StringLike", {}):
                 del statement["Condition"]
     return document
+
+
+def use_only(client: dict[str, Any], *, is_use: bool) -> dict[str, Any]:
+    """One half of the client's policy: what using a fleet takes, or what making and removing one takes besides.
+
+    Two halves, as a managed policy has at most 6,144 characters.
+    """
+    found = [one for one in client["Statement"] if one["Sid"].startswith(_USE) == is_use]
+    return {**client, "Statement": found}
 
 
 def template(name: PolicyName) -> str:
