@@ -54,8 +54,9 @@ async def opened(config: Config, store: Store | None = None) -> AsyncIterator[Fl
 def _provider(config: Config, files: FleetFiles, store: Store) -> Provider:
     if config.nodes.provider == "hosts":
         from coordinator.fleet.hosts import HostsProvider
+        from coordinator.fleet.leavings import Leavings
 
-        return HostsProvider(config, NodeStore(store))
+        return HostsProvider(config, NodeStore(store), Leavings(config, store))
     from coordinator.fleet.ec2.provider import Ec2Provider
 
     return Ec2Provider(config, files, store)

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from coordinator.fleet.addresses import parse_address
 from coordinator.fleet.known_hosts import host_keys_of
+from coordinator.fleet.leavings import Leavings
 from coordinator.fleet.node_store import NodeStore
 from coordinator.fleet.picture import number_of
 from coordinator.fleet.ports import Refused, Tell, Wanted
 from coordinator.fleet.records import Belonging, Machine, NodeRecord, Price, Role
-from tilefleet.config import Config, HostsSection
+from tilefleet.config import Config
 from tilefleet.errors import BadConfig, DoesNotFit, NotFound
+from tilefleet.fleet_config import HostsSection
 
 KNOWN_HOSTS = "~/.ssh/known_hosts"
 
@@ -27,9 +29,10 @@ class HostsProvider:
 
     can_launch = False
 
-    def __init__(self, config: Config, nodes: NodeStore) -> None:
+    def __init__(self, config: Config, nodes: NodeStore, leavings: Leavings | None = None) -> None:
         self._config = config
         self._nodes = nodes
+        self._leavings = leavings
 
     async def prepare(self, tell: Tell) -> None:
         """Nothing is made; but every address must be one, and be named once. Raises BadConfig."""
@@ -63,7 +66,7 @@ class HostsProvider:
 
     async def host_keys(self, machine: Machine) -> tuple[str, ...]:
         """Those in the known_hosts file. Raises NotFound when it has none: they are never taken from the machine itself."""
-        path = Path(self._config.ssh.known_hosts or KNOWN_HOSTS).expanduser()
+        path = known_hosts_of(self._config)
         keys = host_keys_of(path, machine.address, machine.port)
         if not keys:
             port = "" if machine.port == 22 else f" -p {machine.port}"
@@ -76,16 +79,26 @@ class HostsProvider:
     async def price(self, machine_kind: str = "", market: str = "") -> Price | None:
         """They are yours."""
         del machine_kind, market
+        return None
 
     async def belongings(self) -> list[Belonging]:
-        """Nothing of theirs carries a tag; what was installed is undone over SSH."""
-        return []
+        """The queues and what lies in the store; what was installed is undone over SSH."""
+        return await self._leavings.belongings() if self._leavings is not None else []
 
     async def remove(self, belongings: Sequence[Belonging], tell: Tell) -> None:
-        """There is nothing of the provider's to remove."""
+        """Remove exactly these queues and data."""
+        if self._leavings is not None:
+            await self._leavings.remove(belongings, tell)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Let go of connections to AWS."""
+        if self._leavings is not None:
+            await self._leavings.close()
+
+
+def known_hosts_of(config: Config) -> Path:
+    """The file that the machines' host keys stand in."""
+    return Path(config.ssh.known_hosts or KNOWN_HOSTS).expanduser()
 
 
 def check(hosts: HostsSection) -> None:

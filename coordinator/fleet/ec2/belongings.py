@@ -45,7 +45,7 @@ class Finder:
 
     async def everything(self) -> list[Belonging]:
         """All but data and buckets, in order."""
-        looks = [self._instances, self._volumes, self._templates, self._groups, self._endpoints, self._queues]
+        looks = [self._instances, self._volumes, self._templates, self._groups, self._endpoints, self.queues]
         looks += [self._identities] if self._has_iam else []
         found: list[Belonging] = []
 
@@ -102,7 +102,8 @@ class Finder:
             for one in found if one["State"].lower() not in {"deleted", "deleting"}
         ]  # fmt: skip
 
-    async def _queues(self) -> list[Belonging]:
+    async def queues(self) -> list[Belonging]:
+        """The queues, of which SQS itself says whose they are."""
         prefix = {"QueueNamePrefix": f"{self._fleet}-"} if self._fleet else {}
         urls = [url for url in await self._account.list("sqs", "list_queues", "QueueUrls", **prefix) if _is_named_as_ours(url)]
         found: list[Belonging] = []
