@@ -21,8 +21,14 @@ from coordinator.cli import (  # noqa: F401  importing a family declares its com
     data,
     deployment,
     doctor,
+    fleet_down,
+    fleet_gc,
+    fleet_power,
+    fleet_status,
+    fleet_up,
     operations,
     planning,
+    remote,
     settings,
 )
 from coordinator.cli.door import app
