@@ -109,7 +109,7 @@ def _ears(fleet: Fleet) -> Ears:
 
 
 class Convergence:
-    """One fleet on its way to what is desired, which may change meanwhile. ``step`` is for the keeper, ``run`` for commands."""
+    """A fleet on its way to what is desired, which may change. ``look`` and ``act`` are for the keeper, ``run`` for commands."""
 
     def __init__(self, fleet: Fleet, desired: Desired, watch: Watch, tell: Tell, *, is_patient: bool = False) -> None:
         self._fleet = fleet
@@ -131,17 +131,16 @@ class Convergence:
         """What there is now."""
         return await look(self._fleet.provider, self._fleet.nodes, self._ears, self._acting.busy)
 
-    async def step(self, observed: Observed | None = None) -> Observed:
-        """Look, and begin what is to be done. Raises what the provider or the store refused."""
+    async def act(self, observed: Observed) -> None:
+        """Begin what is to be done. Raises what the provider or the store refused of what was begun before."""
         self._acting.raise_failures()
-        observed = observed or await persist(self.look, for_s=AWAY_S)
         await self._acting.begin(observed)
-        return observed
 
     async def run(self, *, once: bool = False) -> Outcome:
         """Until nothing is left to do."""
         while True:
-            observed = await self.step()
+            observed = await persist(self.look, for_s=AWAY_S)
+            await self.act(observed)
             if once:
                 await self._acting.finish()
                 break

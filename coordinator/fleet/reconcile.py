@@ -159,7 +159,7 @@ def waits_for(desired: Desired, observed: Observed, now: float) -> list[str]:
         if node.name in observed.busy
         or node.state in {"starting", "stopping"}
         or (node.state == "none" and desired.hosts is None and node.record is not None and bool(node.record.machine))
-        or (is_good(node, desired) and observed.led_since is not None and not is_heard(node, observed, now))
+        or (is_good(node, desired) and _silent_since(node, observed) is not None and not is_heard(node, observed, now))
     ]
 
 
@@ -231,7 +231,7 @@ def _running(node: Node, desired: Desired, observed: Observed, now: float) -> Ac
     if record is None or record.state == "launched":
         return SetUp(node.name)
     if record.state == "failed":
-        if is_heard(node, observed, now) and observed.versions.get(node.name) == desired.release:
+        if _is_back(node, desired, observed, now):
             return Accept(node.name)
         if record.attempts < desired.attempts:
             return SetUp(node.name)
@@ -240,17 +240,23 @@ def _running(node: Node, desired: Desired, observed: Observed, now: float) -> Ac
     return Restart(node.name) if since is not None and now - since > desired.replace_after_s else None
 
 
+def _is_back(node: Node, desired: Desired, observed: Observed, now: float) -> bool:
+    """Whether a node that failed is heard after all, with what it should run."""
+    return is_heard(node, observed, now) and observed.versions.get(node.name) == desired.release
+
+
 def _silent_since(node: Node, observed: Observed) -> float | None:
-    """The latest time at which it was heard, or could not have been; None when nobody listens."""
-    if node.machine is None or node.record is None or observed.led_since is None:
+    """The latest time at which it was heard, or could not have been; None when nobody listens. That is a coordinator's doing."""
+    led_since = 0.0 if node.role == "coordinator" else observed.led_since
+    if node.machine is None or node.record is None or led_since is None:
         return None
-    return max(observed.led_since, node.record.ready_at, node.machine.launched_at, observed.heard.get(node.name, 0.0))
+    return max(led_since, node.record.ready_at, node.machine.launched_at, observed.heard.get(node.name, 0.0))
 
 
 # ---- how many
 
 
-def _counts(node: Node, desired: Desired) -> bool:
+def _counts(node: Node, desired: Desired, observed: Observed, now: float) -> bool:
     """Whether a node stands for one of those that are wanted: it works, is on its way there, or may yet come back."""
     if node.is_leaving or (node.record is not None and node.record.ended_at) or not is_wanted(node, desired):
         return False
@@ -258,7 +264,8 @@ def _counts(node: Node, desired: Desired) -> bool:
         return node.record is not None and bool(node.record.machine) and desired.hosts is None
     if node.state == "stopping" and node.machine is not None and node.machine.market == "spot":
         return False  # taken away: a spot instance is not stopped
-    return node.state != "gone" and not (is_given_up(node, desired) and desired.hosts is None)
+    is_lost = desired.hosts is None and is_given_up(node, desired) and not _is_back(node, desired, observed, now)
+    return node.state != "gone" and not is_lost
 
 
 def _surplus(nodes: list[Node], desired: Desired, observed: Observed, now: float) -> set[str]:
@@ -267,7 +274,7 @@ def _surplus(nodes: list[Node], desired: Desired, observed: Observed, now: float
     going = [node for node in there if not is_wanted(node, desired)]
     if desired.hosts is None:
         for role, wanted in (("worker", desired.n_workers), ("coordinator", int(desired.has_coordinator))):
-            counted = [node for node in there if node.role == role and _counts(node, desired)]
+            counted = [node for node in there if node.role == role and _counts(node, desired, observed, now)]
             free = sorted((node for node in counted if node.name not in observed.busy), key=lambda n: _worth(n, observed, now))
             going += free[: max(0, len(counted) - wanted)]
     workers_go = any(node.role == "worker" for node in going) or any(
@@ -300,14 +307,14 @@ def _launches(nodes: list[Node], desired: Desired, observed: Observed, now: floa
     room = _failures_left(desired, observed, now)
     if desired.cap:
         room = min(room, desired.cap - n_live)
-    number = max([observed.next_node, *(number_of(r.name)[0] + 1 for r in observed.records)])
-    number = max([number, *(number_of(machine.node)[0] + 1 for machine in observed.machines)])
+    known = {*observed.busy, *(record.name for record in observed.records), *(machine.node for machine in observed.machines)}
+    number = max([observed.next_node, *(number_of(name)[0] + 1 for name in known)])
     actions: list[Action] = []
     roles: tuple[tuple[Role, int], ...] = (("coordinator", int(desired.has_coordinator)), ("worker", desired.n_workers))
     for role, wanted in roles:
         names = [node.name for node in claimed if node.role == role and node.name not in observed.busy]
         n_launching = sum(node.role == role and node.name in observed.busy for node in claimed)
-        n_missing = wanted - n_launching - sum(node.role == role and _counts(node, desired) for node in nodes)
+        n_missing = wanted - n_launching - sum(node.role == role and _counts(node, desired, observed, now) for node in nodes)
         for _ in range(max(0, min(n_missing, room))):
             name = names.pop(0) if names else f"n{number}"
             number += name == f"n{number}"

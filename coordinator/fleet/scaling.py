@@ -16,11 +16,14 @@ from __future__ import annotations
 from math import ceil
 from typing import NamedTuple
 
+import msgspec
+
 START_S = 150.0  # from launch to hello on EC2: one and a half minutes to boot, one to install
 DRAIN_S = 180.0  # worker.drain, a terminate, and the keeper's own interval
+NOTHING_USD = 1e-6  # an hour of no machine costs that little
 
 
-class Limits(NamedTuple):
+class Limits(msgspec.Struct, frozen=True):
     """The settings that bear on it."""
 
     count: int
@@ -131,11 +134,11 @@ def _joined(wishes: tuple[Wish, ...]) -> tuple[Wish, ...]:
 def _affordable(limits: Limits, load: Load) -> int:
     """Most workers that what is left pays for. The work costs the same on few or many; each new one adds its start."""
     n = limits.max_nodes
-    if limits.max_cost_usd and load.node_usd_per_hour:
+    if limits.max_cost_usd and load.node_usd_per_hour > NOTHING_USD:
         left_usd = limits.max_cost_usd - load.spent_usd - load.rate_usd_per_hour * DRAIN_S / 3600
         work_usd = load.remaining_worker_s * load.node_usd_per_hour / 3600
         start_usd = load.node_usd_per_hour * (START_S + DRAIN_S) / 3600
-        n = min(n, load.n_nodes + max(0, int((left_usd - work_usd) / start_usd)))
+        n = min(n, load.n_nodes + int(max(0.0, left_usd - work_usd) / start_usd))
         if not load.n_nodes and left_usd > start_usd:
             n = max(n, 1)  # work that cannot all be paid for is still begun, by one
     if limits.max_hours and limits.max_hours * 3600 - load.age_s < START_S + DRAIN_S:
