@@ -1,4 +1,4 @@
-"""Which nodes somebody means: by name, by the id of the machine, or by address. Pure."""
+"""Which nodes somebody means: by name, by the id of the machine, or by address."""
 
 from __future__ import annotations
 

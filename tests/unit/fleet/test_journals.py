@@ -172,6 +172,6 @@ class TestHowItLooks:
 
     @given(st.text(), st.text(min_size=1))
     def test_nothing_in_a_line_moves_the_cursor_or_looks_like_another_line(self, text: str, value: str) -> None:
-        for found in (parsed(entry(text)), parsed(ours("job_done", error=value, **{"a\x1b[2Jb": [value]}))):
+        for found in (parsed(entry(text)), parsed(ours("job_done", error=value, fields={"a\x1b[2Jb": [value]}))):
             shown = as_text(found, UTC)
             assert not [sign for sign in shown if ord(sign) < 32 or 127 <= ord(sign) < 161]
