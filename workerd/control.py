@@ -12,6 +12,7 @@ import structlog
 
 from tilefleet import layout
 from tilefleet.errors import TilefleetError
+from tilefleet.heard import note_heard
 from tilefleet.records import Control, from_json
 from tilefleet.store import Store
 
@@ -47,9 +48,17 @@ class ControlWatch:
                 return
             self._read_at = loop.time()
             try:
-                self.control = await self._newest() or self.control
+                self._take(await self._newest())
             except TilefleetError as error:
                 log.warning("control_unreadable", error=str(error))
+
+    def _take(self, control: Control | None) -> None:
+        """A leader lives when its object changes while we watch; what lay there when we came says nothing."""
+        if control is None:
+            return
+        if self.control is not None and (control.epoch, control.at) != (self.control.epoch, self.control.at):
+            note_heard()
+        self.control = control
 
     async def run(self) -> None:
         """Keep it fresh for ever, also while nothing but one long job runs."""

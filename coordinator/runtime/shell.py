@@ -26,6 +26,7 @@ from tilefleet.backoff import Backoff, persist
 from tilefleet.config import Config
 from tilefleet.credentials import outlast
 from tilefleet.errors import TilefleetError
+from tilefleet.heard import note_heard
 from tilefleet.records import Control, to_json
 from tilefleet.sd_notify import notify
 from tilefleet.sqs import SqsQueues
@@ -141,6 +142,7 @@ class Shell:
                     log.warning("stepped_down", epoch=self._epoch)
                     raise _Ended
                 await self._store.put(layout.control(self._epoch), to_json(self._control()))
+                note_heard()
             except TilefleetError as error:
                 log.warning("beacon_failed", error=str(error))
             self._say_status()

@@ -42,7 +42,7 @@ def _dead_man(config: Config) -> tuple[list[user_data.File], list[str]]:
     times = f"DEAD_MAN_S={config.ec2.dead_man.s:.0f}\nLIFETIME_S={config.ec2.lifetime.s:.0f}\n"
     texts = {suffix: (source / f"{_DEAD_MAN}{suffix}").read_text(encoding="utf-8") for suffix in (".sh", ".service", ".timer")}
     files = [
-        user_data.File("/etc/tilefleet/deadman", "644", times),
+        user_data.File("/etc/tilefleet/deadman.env", "644", times),
         user_data.File(f"/usr/local/sbin/{_DEAD_MAN}", "755", texts[".sh"]),
         user_data.File(f"/etc/systemd/system/{_DEAD_MAN}.service", "644", texts[".service"]),
         user_data.File(f"/etc/systemd/system/{_DEAD_MAN}.timer", "644", texts[".timer"]),
