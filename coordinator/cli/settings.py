@@ -20,6 +20,7 @@ group = family("config", "Look at configuration files.", under=FAMILY)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A TOML file.")]
 Local = Annotated[bool, typer.Option("--local", help="For the embedded deployment on this machine.")]
+Aws = Annotated[bool, typer.Option("--aws", help="For instances that are made in your AWS account.")]
 LearnerLab = Annotated[bool, typer.Option("--learner-lab", help="For an AWS Academy Learner Lab.")]
 Hosts = Annotated[
     bool, typer.Option("--hosts", help="For machines that exist already, with any S3 and SQS (or compatible ones).")
@@ -59,12 +60,14 @@ def show(session: Session) -> None:
     examples=(
         ("tilefleet init", "asks a few questions and writes ./tilefleet.toml"),
         ("tilefleet init --local --yes", "the embedded deployment, as it is without a file, to be changed"),
+        ("tilefleet init --aws -o fleet.toml", "a fleet in your AWS account; tilefleet fleet up makes it"),
         ("tilefleet init --learner-lab -o lab.toml", "for an AWS Academy Learner Lab"),
     ),
 )
 def init(
     session: Session,
     local: Local = False,
+    aws: Aws = False,
     learner_lab: LearnerLab = False,
     hosts: Hosts = False,
     yes: Yes = False,
@@ -74,7 +77,8 @@ def init(
     """Write a first configuration, annotated, by asking a few questions."""
     from coordinator.cli import first_config
 
-    chosen = [name for name, is_chosen in (("local", local), ("learner-lab", learner_lab), ("hosts", hosts)) if is_chosen]
+    kinds = {"local": local, "aws": aws, "learner-lab": learner_lab, "hosts": hosts}
+    chosen = [name for name, is_chosen in kinds.items() if is_chosen]
     if len(chosen) > 1:
         raise typer.BadParameter(f"--{chosen[0]} and --{chosen[1]} exclude each other")
     if out.exists() and not overwrite:
@@ -82,7 +86,8 @@ def init(
     kind = chosen[0] if chosen else first_config.ask_kind(is_asking=not yes)
     text = first_config.annotated(kind, first_config.ask(kind, is_asking=not yes))
     _write(out, text)
-    session.show(f"wrote {out}; check changes to it with: tilefleet config check {out}", {"file": str(out), "kind": kind})
+    then = f"tilefleet config check {out}" if kind == "local" else f"tilefleet --config {out} doctor"
+    session.show(f"wrote {out}; check it with: {then}", {"file": str(out), "kind": kind})
 
 
 @command("version", under=FAMILY, examples=(("tilefleet version", "of tilefleet, Python and NumPy"),))

@@ -7,9 +7,11 @@ import pytest
 
 from coordinator.cli import first_config
 from coordinator.cli.main import run
+from coordinator.fleet.doctor.judgements.account import learner_lab
 from tilefleet.config import load, parse
 from tilefleet.errors import BadInput
 
+ROOT = Path(__file__).resolve().parents[3]
 BAD = """\
 [fleet]
 name = "Not A Name"
@@ -81,13 +83,53 @@ def test_init_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     from coordinator.cli.door import app
 
-    answers = "hosts\nlab-7\ns3://b/p\neu-west-1\nhttp://10.0.0.1:8333\n\n"
+    answers = "hosts\nlab-7\n10.0.0.1, ubuntu@10.0.0.2:2222\ns3://b/p\neu-west-1\nhttp://10.0.0.1:8333\n\n"
     result = CliRunner().invoke(app, ["init"], input=answers)
     assert result.exit_code == 0, result.output
     config = load(tmp_path / "tilefleet.toml")
     assert (config.fleet.name, config.store.url, config.queues.region) == ("lab-7", "s3://b/p", "eu-west-1")
     assert config.store.endpoint_url == "http://10.0.0.1:8333"
     assert config.queues.endpoint_url == ""
+    assert (config.nodes.provider, config.hosts.addresses) == ("hosts", ("10.0.0.1", "ubuntu@10.0.0.2:2222"))
+
+
+def test_init_of_a_fleet_in_ones_own_account_makes_and_ends_instances(tmp_path: Path) -> None:
+    answers = {
+        "fleet": "mine", "region": "eu-west-3", "store": "s3://b-{account}/x", "nodes": "5", "types": "c7g.large, c6g.large",
+        "market": "spot-or-on-demand", "budget": "12.5",
+    }  # fmt: skip
+    config, mistakes = parse(first_config.annotated("aws", answers))
+    assert mistakes == []
+    assert (config.nodes.provider, config.nodes.count, config.nodes.max_cost_usd) == ("ec2", 5, 12.5)
+    assert (config.ec2.instance_types, config.ec2.market) == (("c7g.large", "c6g.large"), "spot-or-on-demand")
+    assert config.ec2.dead_man.s > 0
+    assert config.ec2.lifetime.s > 0
+
+
+def test_hosts_without_addresses_are_daemons_by_hand() -> None:
+    config, mistakes = parse(first_config.annotated("hosts", first_config.ask("hosts", is_asking=False)))
+    assert (mistakes, config.nodes.provider) == ([], "none")
+
+
+def test_the_learner_labs_file_is_what_init_writes() -> None:
+    text = (ROOT / "config" / "learner-lab.toml").read_text(encoding="utf-8")
+    assert text == first_config.annotated("learner-lab", first_config.ask("learner-lab", is_asking=False))
+
+
+def test_the_learner_labs_file_keeps_to_its_terms() -> None:
+    config = load(ROOT / "config" / "learner-lab.toml")
+    finding = learner_lab("arn:aws:sts::123456789012:assumed-role/voclabs/user1=me", config)
+    assert finding is not None
+    assert finding.state == "ok", finding
+    sizes = {kind.partition(".")[2] for kind in config.ec2.instance_types}
+    assert sizes <= {"nano", "micro", "small", "medium", "large"}
+    assert config.nodes.count + (config.nodes.coordinator == "node") < config.ec2.max_instances
+    assert (config.ec2.key_name, config.ec2.instance_profile) == ("vockey", "LabInstanceProfile")
+    assert resolved_by_hand(config.store.url) == "s3://tilefleet-123456789012-us-east-1/lab"
+
+
+def resolved_by_hand(url: str) -> str:
+    return url.format(account="123456789012", region="us-east-1")
 
 
 @pytest.mark.parametrize(
