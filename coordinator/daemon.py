@@ -27,12 +27,14 @@ from tilefleet.version import __version__
 
 if TYPE_CHECKING:
     from coordinator.runtime.shell import Shell
+    from tilefleet.store import Store
 
 log = structlog.get_logger()
 
 START_TIMEOUT_S = 60.0  # for the store and the queues to answer for the first time
 LINGER_S = 0.03  # obstore's threads may still wake the event loop
 LEFT_AT_ONCE = 75
+KEEPER_S = 5.0  # for the keeper to let go of the fleet's turn
 
 
 def main() -> None:
@@ -101,11 +103,27 @@ async def _run(config: Config, path: Path) -> None:
             break
         shell = Shell(config, store, stores, queues, epoch)
         shells[:] = [shell]
-        if await shell.run(stopping):
+        keeper = _keeper(config, store)
+        is_told_to_stop = await shell.run(stopping)
+        keeper.cancel()
+        await asyncio.wait({keeper}, timeout=KEEPER_S)  # what it has begun and cannot end now is gone on with by the next
+        if is_told_to_stop:
             await shell.resign()
     watchdog.cancel()
     log.info("stopped")
     await asyncio.sleep(LINGER_S)
+
+
+def _keeper(config: Config, store: Store) -> asyncio.Task[None]:
+    """Looks after the fleet's machines, where the configuration names any; it ends with the lead."""
+
+    async def keep() -> None:
+        if config.nodes.provider != "none":
+            from coordinator.fleet import keeper
+
+            await keeper.keep(config, store)
+
+    return asyncio.create_task(keep(), name="keeper")
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[None, None, None]) -> bool:

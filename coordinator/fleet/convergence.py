@@ -20,6 +20,7 @@ from coordinator.fleet.ports import Refused, Tell, Watch
 from coordinator.fleet.reconcile import is_converged, waits_for
 from coordinator.fleet.records import Role
 from tilefleet.backoff import persist
+from tilefleet.records import Control
 
 __all__ = ["Failure", "Outcome", "converge", "desired_of", "observe", "update_all"]
 
@@ -126,6 +127,11 @@ class Convergence:
     @desired.setter
     def desired(self, desired: Desired) -> None:
         self._desired = self._acting.desired = desired
+
+    @property
+    def control(self) -> Control | None:
+        """What the leader said at the last look; None when nobody leads."""
+        return self._ears.control
 
     async def look(self) -> Observed:
         """What there is now."""

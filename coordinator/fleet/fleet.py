@@ -30,7 +30,7 @@ class Fleet:
 
 
 @asynccontextmanager
-async def opened(config: Config, store: Store | None = None) -> AsyncIterator[Fleet]:
+async def opened(config: Config, store: Store | None = None, *, is_keeper: bool = False) -> AsyncIterator[Fleet]:
     """The fleet that a configuration describes. Raises BadConfig when it describes no machines."""
     if config.nodes.provider == "none":
         raise BadConfig(
@@ -46,7 +46,7 @@ async def opened(config: Config, store: Store | None = None) -> AsyncIterator[Fl
     try:
         from coordinator.fleet.installing import FromHere
 
-        yield Fleet(config, files, store, provider, _transport(config, files, store), FromHere(config))
+        yield Fleet(config, files, store, provider, _transport(config, files, store), FromHere(config, is_keeper=is_keeper))
     finally:
         await provider.close()
 

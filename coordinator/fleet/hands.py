@@ -22,7 +22,7 @@ from coordinator.fleet.phases import NodeFailed, Phases
 from coordinator.fleet.picture import Desired, Node
 from coordinator.fleet.ports import Connection, Tell, Watch
 from coordinator.fleet.records import Machine, NodeRecord
-from tilefleet.errors import TilefleetError, Unreachable
+from tilefleet.errors import NotFound, TilefleetError, Unreachable
 
 POLL_S = 1.0
 QUICK_S = 30.0  # to reach a node that was there a moment ago
@@ -84,11 +84,16 @@ class Hands:
         )  # fmt: skip
 
     async def _with_host_keys(self, record: NodeRecord, machine: Machine, phases: Phases) -> NodeRecord:
-        """Pinned once for a machine that was made; known_hosts, which a person mends, is read each time."""
+        """Pinned once for a machine that was made; known_hosts, which a person mends, is read each time where there is one."""
         if record.host_keys and self._fleet.provider.can_launch:
             return record
         async with phases.phase("boot"):
-            keys = await self._host_keys(machine)
+            try:
+                keys = await self._host_keys(machine)
+            except NotFound:
+                keys = record.host_keys  # the keeper of a coordinator on a node has no known_hosts, and goes by what was pinned
+                if not keys:
+                    raise
         return await self.save(replace(record, host_keys=keys))
 
     async def _host_keys(self, machine: Machine) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -52,8 +53,9 @@ class Installer(Protocol):
 class FromHere:
     """An ``Installer`` that sets nodes up from the tilefleet that runs here."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, is_keeper: bool = False) -> None:
         self._config = config
+        self._is_keeper = is_keeper
 
     @cached_property
     def _artefacts(self) -> Artefacts:
@@ -64,7 +66,7 @@ class FromHere:
 
     @cached_property
     def _environment(self) -> str:
-        return environment_text(self._config)
+        return environment_text(self._config, is_keeper=self._is_keeper)
 
     @property
     def release(self) -> str:
@@ -119,12 +121,16 @@ class FromHere:
         return planned(self._config, record.name, record.role, self._environment)
 
 
-def environment_text(config: Config) -> str:
-    """Of ``hosts.environment_file``; empty where none is given. Raises BadConfig when it cannot be read."""
+def environment_text(config: Config, *, is_keeper: bool = False) -> str:
+    """Of ``hosts.environment_file``; empty where none is given. Raises BadConfig when it cannot be read.
+
+    A coordinator on a node of its own was started with the contents, and does not have the file."""
     name = config.hosts.environment_file
     if config.nodes.provider != "hosts" or not name:
         return ""
     try:
         return Path(name).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        if is_keeper:
+            return "".join(f"{key}={value}\n" for key, value in sorted(os.environ.items()) if key.startswith("AWS_"))
         raise BadConfig(f"hosts.environment_file: {name} cannot be read: {error}") from error

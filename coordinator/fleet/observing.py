@@ -10,7 +10,7 @@ import asyncio
 import time
 
 from coordinator.fleet.node_store import NodeStore
-from coordinator.fleet.picture import Observed, number_of
+from coordinator.fleet.picture import HEARD_S, Observed, number_of
 from coordinator.fleet.ports import Provider
 from coordinator.fleet.records import NodeRecord
 from coordinator.runtime.leadership import SILENT_BEATS, beacon, newest_epoch
@@ -39,7 +39,7 @@ class Ears:
             control = await beacon(self._store, epoch) if epoch else None
             now = time.time()
             if control is None or not control.leader:
-                self._seen = control
+                self._seen = None
                 return None
             if self._seen is None or self._seen.epoch != control.epoch:
                 entry = await self._store.head(layout.leader(control.epoch))
@@ -49,17 +49,21 @@ class Ears:
             elif control != self._seen:
                 self._changed = time.monotonic()
             self._seen = control
-            if time.monotonic() - self._changed > self._patience_s:
+            if self.control is None:
                 return None
             for view in control.workers:
                 self.heard[view.name] = now - max(0.0, control.at - view.heard_at)
             return control
 
+    @property
+    def control(self) -> Control | None:
+        """What was said last by a leader that lives."""
+        return self._seen if time.monotonic() - self._changed <= self._patience_s else None
+
     def view_of(self, node: str) -> WorkerView | None:
         """The worker of a node, as the leader that lives shows it; None when that lists it no more."""
-        if self._seen is None or time.monotonic() - self._changed > self._patience_s:
-            return None
-        return next((view for view in self._seen.workers if view.name == node), None)
+        workers = self.control.workers if self.control is not None else ()
+        return next((view for view in workers if view.name == node), None)
 
 
 async def look(provider: Provider, nodes: NodeStore, ears: Ears, busy: frozenset[str] = frozenset()) -> Observed:
@@ -86,9 +90,6 @@ def _heard(control: Control | None, records: list[NodeRecord], ears: Ears) -> di
     heard = dict(ears.heard)
     if control is not None:
         listed = {view.name for view in control.workers}
-        heard = {name: at if name in listed else min(at, time.time() - GONE_S) for name, at in heard.items()}
+        heard = {name: at if name in listed else min(at, time.time() - HEARD_S - 1) for name, at in heard.items()}
         heard |= {record.name: time.time() for record in records if record.role == "coordinator" and not record.ended_at}
     return heard
-
-
-GONE_S = 31.0  # longer than ``picture.HEARD_S``: a worker that said good-bye is not heard any more at once

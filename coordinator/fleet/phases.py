@@ -58,7 +58,7 @@ class Phases:
         try:
             yield
         except StepFailed as error:
-            raise NodeFailed(error.step, error.sentence, is_worth_another=error.is_retryable) from error
+            raise NodeFailed(error.step, error.sentence, is_worth_another=error.may_pass) from error
         except TilefleetError as error:
             raise NodeFailed(name, str(error), is_worth_another=error.is_retryable) from error
         except TimeoutError as error:

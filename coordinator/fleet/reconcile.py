@@ -211,11 +211,13 @@ def _without_machine(node: Node, desired: Desired, now: float) -> Action | None:
 
 
 def _way_out(node: Node, observed: Observed, now: float) -> Action | None:
-    """Drained first when it may hold work, unless that was tried and failed; a machine that stops needs nothing."""
+    """Drained first when it may hold work, unless that was tried and failed; a machine that stops needs nothing.
+
+    A coordinator holds none, and may be the one who carries this out."""
     record = node.record
     if node.state in {"stopping", "gone", "none"}:
         return None
-    works = record is not None and record.state in {"ready", "leaving"} and not record.ended_at
+    works = node.role == "worker" and record is not None and record.state in {"ready", "leaving"} and not record.ended_at
     if (
         works
         and node.state == "running"

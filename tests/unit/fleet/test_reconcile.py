@@ -148,7 +148,7 @@ def test_a_node_leaves_in_two_steps_and_the_coordinator_is_the_last() -> None:
     undrained = (machine(1), record(1, "leaving", attempts=1))
     assert reconcile(none, fleet(undrained, coordinator), NOW) == [Terminate("n1")]
     gone = (machine(1, "gone"), record(1, "leaving", ended_at=NOW))
-    assert reconcile(none, fleet(gone, coordinator), NOW) == [Drain("n2")]
+    assert reconcile(none, fleet(gone, coordinator), NOW) == [Terminate("n2")]
 
 
 def test_updates_come_when_asked_for_one_at_a_time_the_coordinator_last() -> None:

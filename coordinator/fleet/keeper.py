@@ -1,0 +1,170 @@
+"""Looks after the fleet's machines while a coordinator leads: replaces what is lost or sick, scales, keeps to the budget.
+
+The rules: it has the fleet's turn whenever no command wants it, and lets go of it at once when one does; whatever goes wrong
+here is logged and tried again, and never reaches the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+from msgspec.structs import replace
+
+from coordinator.fleet.convergence import Convergence, desired_of, prune
+from coordinator.fleet.costs import rate_usd_per_hour, spent_usd
+from coordinator.fleet.fleet import Fleet, opened
+from coordinator.fleet.picture import Desired, Observed, nodes_of
+from coordinator.fleet.ports import PhaseEvent
+from coordinator.fleet.records import FleetRecord
+from coordinator.fleet.scaling import Limits, Load, Scale, Wish, scale
+from coordinator.fleet.turn import Holding, Watching, held_if_free, this_process
+from tilefleet.backoff import Backoff
+from tilefleet.config import Config
+from tilefleet.errors import NotFound, TilefleetError
+from tilefleet.records import Control
+from tilefleet.store import Store
+
+log = structlog.get_logger()
+
+EVERY_S = 15.0
+LEAST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0  # after a failure: of credentials, of a network, of a setting
+PRUNE_EVERY_S = 3600.0
+
+
+async def keep(config: Config, store: Store) -> None:
+    """Do so until cancelled."""
+    backoff = Backoff(LEAST_PAUSE_S, LONGEST_PAUSE_S)
+    while True:
+        try:
+            await _keep(config, store, backoff)
+        except TilefleetError as error:
+            log.warning("keeper_failed", error=str(error))
+        except Exception as error:
+            log.exception("keeper_failed", error=f"{type(error).__name__}: {error}")
+        await backoff.sleep()
+
+
+async def _keep(config: Config, store: Store, backoff: Backoff) -> None:
+    watching = Watching(store)
+    while True:
+        async with opened(config, store, is_keeper=True) as fleet:
+            record = await _fleet_record(fleet)
+        if record is not None:
+            async with held_if_free(store, this_process("the keeper"), watching) as holding:
+                if holding is not None:
+                    async with opened(as_chosen(config, record), store, is_keeper=True) as fleet:
+                        await Keeper(fleet).tend(holding, backoff)
+        await asyncio.sleep(EVERY_S)
+
+
+def as_chosen(config: Config, record: FleetRecord) -> Config:
+    """With the number of nodes and the place of the coordinator that ``fleet up`` was told last."""
+    nodes = config.nodes
+    return replace(
+        config, nodes=replace(nodes, count=record.count or nodes.count, coordinator=record.coordinator or nodes.coordinator)
+    )
+
+
+async def _fleet_record(fleet: Fleet) -> FleetRecord | None:
+    try:
+        return await fleet.nodes.fleet()
+    except NotFound:
+        return None
+
+
+class Keeper:
+    """One turn of the keeper."""
+
+    def __init__(self, fleet: Fleet, *, every_s: float = EVERY_S) -> None:
+        self._fleet = fleet
+        self._every_s = every_s
+        self._wishes: tuple[Wish, ...] = ()
+        self._n_wanted: int | None = None
+        self._is_over = False
+        self._price_usd: float | None = None
+        self._pruned = float("-inf")
+
+    async def tend(self, holding: Holding, backoff: Backoff | None = None) -> None:
+        """Until somebody wants the turn, or there is no fleet any more."""
+        log.info("keeper_began", turn=holding.number)
+        convergence = Convergence(self._fleet, desired_of(self._fleet), _say_phase, _say, is_patient=True)
+        try:
+            while not holding.is_wanted.is_set():
+                record = await self._fleet.nodes.fleet()
+                if record is None:
+                    return
+                await self._round(convergence, record)
+                if backoff is not None:
+                    backoff.reset()
+                await _until(holding.is_wanted, self._every_s)
+        finally:
+            await convergence.end()
+            log.info("keeper_paused", turn=holding.number)
+
+    async def _round(self, convergence: Convergence, record: FleetRecord) -> None:
+        if time.monotonic() - self._pruned > PRUNE_EVERY_S:
+            await prune(self._fleet)
+            self._pruned = time.monotonic()
+        observed = await convergence.look()
+        convergence.desired = await self._desired(observed, convergence.control, record)
+        await convergence.act(observed)
+
+    async def _desired(self, observed: Observed, control: Control | None, record: FleetRecord) -> Desired:
+        desired = desired_of(self._fleet)
+        if not self._fleet.provider.can_launch:
+            return desired  # machines that cost nothing here, and are there or not
+        scaled = scale(limits_of(self._fleet.config), await self._load(observed, control, record), self._wishes, time.time())
+        self._wishes = scaled.wishes
+        self._say_scale(scaled)
+        return replace(desired, n_workers=scaled.n, has_coordinator=desired.has_coordinator and not scaled.is_over)
+
+    async def _load(self, observed: Observed, control: Control | None, record: FleetRecord) -> Load:
+        now = time.time()
+        if self._price_usd is None:
+            price = await self._fleet.provider.price()
+            self._price_usd = price.usd_per_hour if price is not None else 0.0
+        return Load(
+            n_nodes=sum(node.is_live and node.role == "worker" and not node.is_leaving for node in nodes_of(observed)),
+            remaining_worker_s=control.remaining_worker_s if control is not None else 0.0,
+            n_open=control.n_open if control is not None else 0,
+            spent_usd=spent_usd(record, observed.records, now),
+            rate_usd_per_hour=rate_usd_per_hour(observed.records),
+            node_usd_per_hour=self._price_usd,
+            age_s=now - record.created_at,
+        )
+
+    def _say_scale(self, scaled: Scale) -> None:
+        if scaled.is_over and not self._is_over:
+            log.warning("budget_used_up", reason=scaled.reason)
+        elif scaled.n != self._n_wanted:
+            log.info("fleet_scaled", n=scaled.n, before=self._n_wanted, reason=scaled.reason)
+        self._is_over, self._n_wanted = scaled.is_over, scaled.n
+
+
+def limits_of(config: Config) -> Limits:
+    """The settings that bear on the number of nodes."""
+    nodes = config.nodes
+    return Limits(
+        count=nodes.count, min_nodes=nodes.min_nodes, max_nodes=nodes.max_nodes, finish_in_s=nodes.finish_in.s,
+        idle_s=nodes.idle.s, max_cost_usd=nodes.max_cost_usd, max_hours=nodes.max_hours,
+    )  # fmt: skip
+
+
+def _say_phase(event: PhaseEvent) -> None:
+    if event.state == "failed":
+        log.warning("node_phase_failed", node=event.node, phase=event.phase, error=event.sentence)
+    elif event.state == "done":
+        log.info("node_phase", node=event.node, phase=event.phase, elapsed_s=round(event.elapsed_s, 3))
+
+
+def _say(text: str) -> None:
+    log.info("fleet_changed", text=text)
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
