@@ -17,6 +17,10 @@ put() { # FILE TEXT: atomically; a full disk must not keep the switch from worki
     { echo "$2" >"$1.new" && mv "$1.new" "$1"; } 2>/dev/null || echo "<4>cannot write $1"
 }
 
+number() { # VALUE DEFAULT: what a file that was cut short may not have
+    case $1 in '' | *[!0-9]*) echo "$2" ;; *) echo "$1" ;; esac
+}
+
 check() { # LIMIT VALUE WHY
     [ "$1" -gt 0 ] || return 0
     left=$(($1 - $2))
@@ -35,6 +39,7 @@ check() { # LIMIT VALUE WHY
 now=$(stat -c %Y "$heard" 2>/dev/null || echo never)
 seen='' since=$uptime
 [ ! -r "$run/heard" ] || read -r seen since <"$run/heard" || :
+since=$(number "$since" "$uptime")
 if [ "$now" != "$seen" ]; then
     since=$uptime
     put "$run/heard" "$now $uptime"
@@ -42,6 +47,8 @@ fi
 
 before='' last=0 ran=0
 [ ! -r "$state/ran" ] || read -r before last ran <"$state/ran" || :
+last=$(number "$last" "$uptime")
+ran=$(number "$ran" 0)
 case $before in
 '') ;;
 "$boot") ran=$((ran + uptime - last)) ;;

@@ -57,6 +57,23 @@ def test_systemd_has_nothing_to_say_about_a_unit(unit: str, analyze: str, tmp_pa
     assert _verify(analyze, unit, _text(unit), tmp_path) == ""
 
 
+def test_systemd_has_nothing_to_say_about_the_dead_man_switch(analyze: str, tmp_path: Path) -> None:
+    for kind in ("service", "timer"):
+        text = (SYSTEMD / f"tilefleet-deadman.{kind}").read_text(encoding="utf-8")
+        (tmp_path / f"tilefleet-deadman.{kind}").write_text(text, encoding="utf-8")
+    done = _run(analyze, "verify", "--man=no", *tmp_path.iterdir())
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_the_dead_man_switch_is_clean_shell() -> None:
+    command = shutil.which("shellcheck")
+    if command is None:
+        assert "CI" not in os.environ, "shellcheck is missing: run make system-packages"
+        pytest.skip("shellcheck is not on this machine")
+    done = _run(command, "--shell=sh", "--enable=all", "--exclude=SC2250,SC2310,SC2312", SYSTEMD / "tilefleet-deadman.sh")
+    assert done.stdout == ""
+
+
 def test_a_misspelt_key_would_be_noticed(analyze: str, tmp_path: Path) -> None:
     wrong = _text("workerd").replace("WatchdogSec=", "WatchdogSecs=")
     assert "WatchdogSecs" in _verify(analyze, "workerd", wrong, tmp_path)
