@@ -14,7 +14,6 @@ from tilefleet.store import Store
 from workerd import control
 from workerd.control import ControlWatch
 
-
 CANCELLED = ALPHABET[:12]
 
 
