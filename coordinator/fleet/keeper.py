@@ -42,7 +42,7 @@ async def keep(config: Config, store: Store) -> None:
         except TilefleetError as error:
             log.warning("keeper_failed", error=str(error))
         except Exception as error:
-            log.exception("keeper_failed", error=f"{type(error).__name__}: {error}")
+            log.error("keeper_met_a_bug", error=f"{type(error).__name__}: {error}", exc_info=True)
         await backoff.sleep()
 
 
@@ -52,7 +52,7 @@ async def _keep(config: Config, store: Store, backoff: Backoff) -> None:
         async with opened(config, store, is_keeper=True) as fleet:
             record = await _fleet_record(fleet)
         if record is not None:
-            async with held_if_free(store, this_process("the keeper"), watching) as holding:
+            async with held_if_free(store, this_process("the keeper"), watching, _say) as holding:
                 if holding is not None:
                     async with opened(as_chosen(config, record), store, is_keeper=True) as fleet:
                         await Keeper(fleet).tend(holding, backoff)

@@ -14,16 +14,12 @@ import platform
 import time
 from collections.abc import AsyncIterator
 
-import structlog
-
 from coordinator.fleet.ports import Tell
 from coordinator.fleet.records import Turn
 from tilefleet import layout
 from tilefleet.errors import NotFound, TilefleetError, Unreachable
 from tilefleet.records import from_json, to_json
 from tilefleet.store import Store
-
-log = structlog.get_logger()
 
 RENEW_S = 5.0
 DEAD_S = 30.0  # six renewals that did not come
@@ -60,14 +56,14 @@ class Holding:
         await self._store.put(layout.turn(self.number), to_json(self.turn))
         self._renewed = time.monotonic()
 
-    async def keep(self) -> None:
-        """Renew it until it is lost."""
+    async def keep(self, say: Tell) -> None:
+        """Renew it until it is lost; says so when the store does not let us."""
         while not self.is_lost:
             try:
                 async with asyncio.timeout(DEAD_S / 2):
                     await self.renew()
             except (TilefleetError, TimeoutError) as error:
-                log.warning("turn_not_renewed", error=str(error) or "the store did not answer")
+                say(f"the fleet's turn was not renewed: {str(error) or 'the store did not answer'}")
             self.is_lost = self.is_lost or time.monotonic() - self._renewed > DEAD_S
             await asyncio.sleep(RENEW_S)
 
@@ -83,20 +79,20 @@ async def held(store: Store, by: str, tell: Tell, *, wait_s: float = WAIT_S) -> 
     """A command's turn: waits for others, says for whom. Raises Unreachable when it does not come within ``wait_s``, and when it
     is lost, because the store was away for long or this machine slept, in the middle of the work."""
     holding = await _draw(store, Turn(by, time.time() + DEAD_S))
-    async with _kept(holding):
+    async with _kept(holding, tell):
         await _wait_for_turn(store, holding, tell, wait_s)
         await _forget_older(store, holding.number)
         yield holding
 
 
 @contextlib.asynccontextmanager
-async def held_if_free(store: Store, by: str, watching: Watching) -> AsyncIterator[Holding | None]:
+async def held_if_free(store: Store, by: str, watching: Watching, say: Tell) -> AsyncIterator[Holding | None]:
     """The keeper's turn; None when somebody else has one or wants it. ``watching`` remembers from call to call."""
     if await watching.alive_below(None):
         yield None
         return
     holding = await _draw(store, Turn(by, time.time() + DEAD_S, is_command=False))
-    async with _kept(holding):
+    async with _kept(holding, say):
         if await watching.alive_below(holding.number):
             yield None  # somebody was quicker
             return
@@ -144,7 +140,7 @@ async def _wait_for_turn(store: Store, holding: Holding, tell: Tell, wait_s: flo
 
 
 @contextlib.asynccontextmanager
-async def _kept(holding: Holding) -> AsyncIterator[None]:
+async def _kept(holding: Holding, say: Tell) -> AsyncIterator[None]:
     """Renews while the body runs; the body is cancelled, and Unreachable raised, when the turn is lost."""
     body = asyncio.current_task()
     if body is None:
@@ -153,7 +149,7 @@ async def _kept(holding: Holding) -> AsyncIterator[None]:
 
     async def keep() -> None:
         nonlocal is_cancelled_by_us
-        await holding.keep()
+        await holding.keep(say)
         is_cancelled_by_us = True
         body.cancel()
 
