@@ -94,11 +94,13 @@ async def prepared(connection: Connection, plan: SetUp, artefacts: Artefacts, fa
     """Everything that can be done beside a daemon that runs: Python, packages, user. Raises StepFailed."""
     if not facts.python:
         facts = await _with_python(connection, plan, artefacts, facts, watch)
+    watch(PhaseEvent(plan.node, "fetch", "begun"))
     began = time.monotonic()
     try:
         wheelhouse = await artefacts.wheelhouse(facts.python, facts.architecture)
     except TilefleetError as error:
-        raise _failed(watch, plan.node, "packages", time.monotonic() - began, str(error), may_pass=error.is_retryable) from error
+        raise _failed(watch, plan.node, "fetch", time.monotonic() - began, str(error), may_pass=error.is_retryable) from error
+    watch(PhaseEvent(plan.node, "fetch", "done", time.monotonic() - began))
     for step in steps.prepare(facts, plan, artefacts.release, wheelhouse):
         await perform(connection, plan.node, step, watch)
     return facts
