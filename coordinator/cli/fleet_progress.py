@@ -15,10 +15,7 @@ from coordinator.fleet.picture import number_of
 from coordinator.fleet.ports import PhaseEvent
 from tilefleet.quantities import format_seconds
 
-ORDER = (
-    "launch", "boot", "host keys", "reach", "cloud-init", "inspect", "python", "packages", "settings", "units", "drain", "switch",
-    "start", "hello",
-)  # fmt: skip
+TOO_SHORT_S = 0.005  # a phase that only saw that there is nothing to do is no news
 
 
 class NodeRow(NamedTuple):
@@ -66,8 +63,8 @@ class Steps:
 
 
 def line(event: PhaseEvent, at_s: float) -> str:
-    """``12.3 s  n3  packages done in 8.1 s``; empty for a phase that only begins, which is no news on a pipe."""
-    if event.state == "begun":
+    """``12.3 s  n3  packages done in 8.1 s``; empty for a phase that only begins or took no time: no news on a pipe."""
+    if event.state == "begun" or (event.state == "done" and event.elapsed_s < TOO_SHORT_S):
         return ""
     stamp = f"{at_s:6.1f} s  {event.node}"
     if event.state == "done":
@@ -80,13 +77,13 @@ def line(event: PhaseEvent, at_s: float) -> str:
 
 
 def timings(phases_s: Mapping[str, Mapping[str, float]]) -> str:
-    """The table at the end: for each phase how many nodes went through it, and their shortest, median and longest time."""
-    named = dict.fromkeys(phase for phases in phases_s.values() for phase in phases)
-    known = {phase: index for index, phase in enumerate(ORDER)}
+    """The table at the end: for each phase how many nodes went through it, and their shortest, median and longest time. Phases
+    stand in the order in which the nodes came to them."""
     rows: list[tuple[str, ...]] = [("phase", "nodes", "shortest", "median", "longest", "longest at")]
-    for phase in sorted(named, key=lambda phase: known.get(phase, len(known))):
+    for phase in dict.fromkeys(phase for phases in phases_s.values() for phase in phases):
         took = {node: phases[phase] for node, phases in phases_s.items() if phase in phases}
         slowest = max(took, key=lambda node: took[node])
-        figures = (min(took.values()), median(took.values()), max(took.values()))
-        rows.append((phase, str(len(took)), *(format_seconds(figure) for figure in figures), slowest))
+        if took[slowest] >= TOO_SHORT_S:
+            figures = (min(took.values()), median(took.values()), took[slowest])
+            rows.append((phase, str(len(took)), *(format_seconds(figure) for figure in figures), slowest))
     return table(rows, right=(1, 2, 3, 4), indent="  ") if len(rows) > 1 else ""

@@ -15,12 +15,14 @@ from coordinator.fleet.status import CoordinatorView, FleetPicture, NodeView
 from tilefleet.config import Config
 from tilefleet.quantities import format_bytes, format_seconds
 
-NOTHING_YET = "there are no nodes; 'tilefleet fleet up' makes them"
+NOTHING_YET = "not made yet, or taken down; 'tilefleet fleet up' makes it"
 
 
 def text(report: Report, config: Config, now_s: float, columns: int | None) -> str:
     """The whole status. ``columns``: width of the terminal; None: as wide as it gets."""
     picture = report.picture
+    if not report.is_made:
+        return "\n".join([f"fleet {config.fleet.name}: {NOTHING_YET}", *report.troubles])
     workers = [node for node in picture.nodes if node.role == "worker"]
     head = f"fleet {config.fleet.name}: {picture.n_up} of {count_text(len(workers), 'node')} up" if workers else (
         f"fleet {config.fleet.name}: {NOTHING_YET}"
@@ -45,7 +47,7 @@ def nodes_text(picture: FleetPicture, columns: int | None) -> str:
         "COMPUTING": [_doing(node) for node in nodes],
         "HEARD": [f"{node.heard_ago_s:.0f} s ago" if node.heard_ago_s is not None else "" for node in nodes],
         "ADDRESS": [node.address for node in nodes],
-        "MACHINE": [node.machine if node.machine != node.address else "" for node in nodes],
+        "MACHINE": [node.machine if not (node.address and node.address in node.machine) else "" for node in nodes],
         "AGE": [_age(node.age_s) for node in nodes],
         "$/H": [usd_text(node.usd_per_hour)[1:] if node.usd_per_hour else "" for node in nodes],
         "VERSION": [node.version for node in nodes],
@@ -69,6 +71,7 @@ def document(report: Report, config: Config, now_s: float) -> dict[str, Any]:
     picture = report.picture
     return {
         "fleet": config.fleet.name,
+        "is_made": report.is_made,
         "at": now_s,
         "nodes_up": picture.n_up,
         "nodes": [msgspec.to_builtins(node) for node in picture.nodes],

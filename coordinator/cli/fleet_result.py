@@ -104,6 +104,8 @@ def document(fleet: Fleet, result: Result) -> dict[str, Any]:
         "refused": [refused._asdict() for refused in outcome.refused],
         "rolled_back": list(outcome.rolled_back),
         "elapsed_s": round(result.elapsed_s, 3),
-        "phases_s": result.phases_s,
+        "phases_s": {
+            node: {phase: round(took_s, 3) for phase, took_s in phases.items()} for node, phases in result.phases_s.items()
+        },
         "coordinator": result.running._asdict() if result.running else None,
     }

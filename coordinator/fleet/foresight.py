@@ -57,8 +57,8 @@ def foresee(actions: Iterable[Action], outdated: Sequence[str], config: Config, 
     nodes: dict[str, list[str]] = {}
     for action in actions:
         nodes.setdefault(SAID[type(action)], []).append(action.node)
-    if outdated and SAID[Update] not in nodes:
-        nodes[SAID[Update]] = list(outdated)
+    if outdated:
+        nodes[SAID[Update]] = list(outdated)  # of which reconcile names one at a time
     return Foresight(
         {said: tuple(names) for said, names in nodes.items()},
         tuple(thing for kind, thing in _things(config) if kind not in there),
@@ -69,14 +69,11 @@ def foresee(actions: Iterable[Action], outdated: Sequence[str], config: Config, 
 
 def _things(config: Config) -> list[tuple[str, str]]:
     """(kind of ``Belonging``, in words) of what a fleet needs beside its machines, where its config does not name one."""
-    things = []
-    bucket = config.store.url.removeprefix("s3://").partition("/")[0]
-    if config.store.url.startswith("s3://"):
-        things.append(("bucket", f"bucket {bucket}"))
-    things.append(("queue", f"6 SQS queues, {config.fleet.name}-operations to {config.fleet.name}-completions-dead"))
+    things = [("queue", f"6 SQS queues, {config.fleet.name}-operations to {config.fleet.name}-completions-dead")]
     if config.nodes.provider != "ec2":
         return things
     ec2 = config.ec2
+    things.append(("bucket", f"bucket {config.store.url.removeprefix('s3://').partition('/')[0]}"))
     if not ec2.instance_profile:
         things.append(("instance profile", "role and instance profile of the nodes (config/iam/node.json)"))
     if not ec2.security_group:
@@ -90,7 +87,7 @@ def _things(config: Config) -> list[tuple[str, str]]:
 
 def lines(foresight: Foresight) -> list[str]:
     """For people, one thing a line."""
-    found = [f"make, where it is missing: {thing}" for thing in foresight.things]
+    found = [f"make: {thing}" for thing in foresight.things]
     for said, names in foresight.nodes.items():
         found.append(f"{said}: {_listed(names)}")
     return found

@@ -49,6 +49,8 @@ class Report(msgspec.Struct, frozen=True):
     """All that was found out. What could not be had is None, and ``troubles`` say why."""
 
     picture: FleetPicture
+    is_made: bool = True
+    """Whether there is a fleet: a record of it, or a machine."""
     queues: Mapping[str, QueueCounts] | None = None
     store: StoreSize | None = None
     here_pid: int | None = None
@@ -73,7 +75,8 @@ async def look(fleet: Fleet, ears: Ears, *, is_patient: bool = True) -> Report:
     if silent and fleet.config.nodes.transport == "ssh":
         found = _picture(machines, records, record, lead, await _answering(silent))
     log = str(fleet.files.coordinator_log)
-    return Report(found, queues, size, here.running_pid(fleet.files), log, tuple(dict.fromkeys(troubles)))
+    is_made = record is not None or any(machine.launched_at for machine in machines)
+    return Report(found, is_made, queues, size, here.running_pid(fleet.files), log, tuple(dict.fromkeys(troubles)))
 
 
 async def _leader(fleet: Fleet, ears: Ears, *, is_patient: bool) -> Lead | None:

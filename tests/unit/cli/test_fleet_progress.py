@@ -44,9 +44,14 @@ def test_tries_of_one_phase_add_up() -> None:
     assert steps.phases_s == {"n1": {"packages": 7.0}}
 
 
-def test_the_table_of_times_has_the_phases_in_their_order_and_names_the_slowest_node() -> None:
-    text = timings({"n1": {"packages": 8.0, "launch": 1.0}, "n2": {"packages": 10.0}, "n3": {"packages": 30.0, "odd": 1.0}})
+def test_the_table_of_times_has_the_phases_as_nodes_came_to_them_and_names_the_slowest_node() -> None:
+    text = timings({"n1": {"launch": 1.0, "packages": 8.0}, "n2": {"packages": 10.0}, "n3": {"packages": 30.0, "odd": 1.0}})
     rows = [line.split() for line in text.splitlines()]
     assert [row[0] for row in rows] == ["phase", "launch", "packages", "odd"]
     assert rows[2] == ["packages", "3", "8.0", "s", "10.0", "s", "30.0", "s", "n3"]
     assert timings({}) == ""
+
+
+def test_phases_that_took_no_time_are_left_out() -> None:
+    assert line(PhaseEvent("n1", "boot", "done", 0.0002), 1.0) == ""
+    assert timings({"n1": {"boot": 0.0002}}) == ""
