@@ -15,7 +15,6 @@ import msgspec
 from coordinator.fleet import inspection, scripts, steps
 from coordinator.fleet.failures import sentence_of, sentence_of_hung
 from coordinator.fleet.inspection import Facts
-from coordinator.fleet.materials import Interpreter
 from coordinator.fleet.ports import Connection, Finished, PhaseEvent, Watch
 from coordinator.fleet.records import Role
 from coordinator.fleet.steps import SetUp, Step, settings_digest
@@ -108,26 +107,24 @@ async def prepared(connection: Connection, plan: SetUp, artefacts: Artefacts, fa
 
 async def _with_python(connection: Connection, plan: SetUp, artefacts: Artefacts, facts: Facts, watch: Watch) -> Facts:
     """Brought along; where that cannot be fetched here, the distribution's own."""
-    interpreter: Interpreter | None = None
-    reason = ""
     try:
         interpreter = await artefacts.interpreter(facts.architecture)
     except TilefleetError as error:
-        reason = str(error)
+        return await _with_own_python(connection, plan, str(error), watch)
+    await perform(connection, plan.node, steps.bring_python(plan, interpreter), watch)
+    return steps.with_interpreter(facts, interpreter)
+
+
+async def _with_own_python(connection: Connection, plan: SetUp, reason: str, watch: Watch) -> Facts:
+    said = ""
     try:
-        await perform(connection, plan.node, steps.python_step(plan, interpreter), watch)
+        await perform(connection, plan.node, steps.install_python(plan), watch)
     except StepFailed as error:
-        if not reason:
-            raise
-        sentence = f"it has no Python 3.11 to 3.13; {reason}; and from its own distribution: {error.sentence}"
-        raise StepFailed(plan.node, "python", sentence, may_pass=True) from error
-    if interpreter:
-        return steps.with_interpreter(facts, interpreter)
+        said = f": {error.sentence}"
     facts = inspection.parse((await perform(connection, plan.node, steps.inspect(plan), watch)).output)
     if not facts.python:
-        raise _failed(
-            watch, plan.node, "python", 0.0, "a Python was installed from its distribution, but none from 3.11 to 3.13 runs"
-        )
+        sentence = f"it has no Python 3.11 to 3.13; {reason}; and its own distribution gave it none{said}"
+        raise _failed(watch, plan.node, "python", 0.0, sentence, may_pass=True)
     return facts
 
 

@@ -24,7 +24,8 @@ from coordinator.fleet.materials import Release
 from tilefleet.errors import BadConfig, NotAllowed
 from tilefleet.version import __version__
 
-__all__ = ["Release", "bundled", "pack"]
+__all__ = ["Release", "bundled", "contents", "pack", "packed"]
+KEPT = 10  # wheels of a megabyte in the cache
 _ROOT = Path(__file__).resolve().parents[2]  # a checkout, or site-packages
 _PACKAGES = ("tilefleet", "coordinator", "workerd")
 _VERSION_MODULE = "tilefleet/version.py"
@@ -35,7 +36,11 @@ _LEFT_OUT = ("Version", "Description", "Description-Content-Type")  # written an
 
 def pack() -> Release:
     """The tilefleet that runs here, packed into the cache; some milliseconds. Raises NotAllowed, BadConfig."""
-    contents = _contents()
+    return packed(contents())
+
+
+def packed(contents: dict[str, bytes]) -> Release:
+    """A wheel of these contents, whose version names them. Raises NotAllowed."""
     base = __version__.partition("+")[0]
     version = f"{base}+{_digest(contents, base)[:8]}"
     archive = _wheel(contents, version)
@@ -50,7 +55,7 @@ def bundled(name: str) -> Path:
     return packed if packed.exists() else _ROOT / name
 
 
-def _contents() -> dict[str, bytes]:
+def contents() -> dict[str, bytes]:
     """Everything that goes into the wheel by its path there, but for what carries the version."""
     try:
         own = distribution("tilefleet")
@@ -58,10 +63,10 @@ def _contents() -> dict[str, bytes]:
         raise BadConfig(
             f"tilefleet in {_ROOT} is not installed, so that its dependencies are unknown: pip install -e ."
         ) from None
-    contents = {f"{package}/{name}": data for package in _PACKAGES for name, data in _files(_ROOT / package)}
+    packages = {f"{package}/{name}": data for package in _PACKAGES for name, data in _files(_ROOT / package)}
     for source, target in _bundled_by_checkout().items():
-        contents |= {f"{target}/{name}".rstrip("/"): data for name, data in _files(_ROOT / source)}
-    return contents | {f"*.dist-info/{name}": data for name, data in _about(own).items()}
+        packages |= {f"{target}/{name}".rstrip("/"): data for name, data in _files(_ROOT / source)}
+    return packages | {f"*.dist-info/{name}": data for name, data in _about(own).items()}
 
 
 def _files(top: Path) -> Iterator[tuple[str, bytes]]:
@@ -145,6 +150,8 @@ def _keep(path: Path, data: bytes) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(data)
         os.replace(file.name, path)  # noqa: PTH105 - a name, not a Path, is what tempfile gives
+        for old in sorted(path.parent.glob("*.whl"), key=lambda wheel: wheel.stat().st_mtime)[:-KEPT]:
+            old.unlink(missing_ok=True)
     except OSError as error:
         raise NotAllowed(
             f"the release cannot be kept in {path.parent}: {error.strerror or error}; name another directory with TILEFLEET_STATE"

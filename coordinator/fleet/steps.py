@@ -68,16 +68,19 @@ def needed_bytes(facts: Facts, release: Release) -> int:
     return 0 if release.version in facts.releases else NEW_RELEASE_BYTES + UPLOADED_BYTES
 
 
-def python_step(plan: SetUp, interpreter: Interpreter | None) -> Step:
-    """A Python for a node that has none that will do: brought along, or else from its distribution."""
-    if interpreter is None:
-        return Step("python", scripts.INSTALL_PYTHON, plan.step_s)
+def bring_python(plan: SetUp, interpreter: Interpreter) -> Step:
+    """A Python for a node that has none that will do."""
     upload = Upload(interpreter.archive, f"{CACHE}/{interpreter.archive.name}")
     return Step("python", scripts.unpack_python(interpreter, upload.remote), plan.step_s, uploads=(upload,))
 
 
+def install_python(plan: SetUp) -> Step:
+    """The same from the node's distribution: the second way, as it needs the internet there, and a free package manager."""
+    return Step("python", scripts.INSTALL_PYTHON, plan.step_s)
+
+
 def with_interpreter(facts: Facts, interpreter: Interpreter) -> Facts:
-    """The facts after ``python_step`` with it."""
+    """The facts after ``bring_python``."""
     return facts._replace(python=interpreter.minor, python_path=f"{PYTHONS}/{interpreter.version}/bin/python{interpreter.minor}")
 
 
