@@ -249,8 +249,9 @@ async def test_a_step_that_hangs_ends_at_its_deadline(new_node: NewNode, fleet_o
         await fleet_of_one.set_up(node, artefacts, plan)
     assert (failure.value.step, failure.value.may_pass) == ("cloud-init", True)
     async with asyncio.timeout(DEADLINE_S):
-        while node.run("pgrep -f '[s]leep 4242' || true"):  # the brackets keep it from finding this very command
-            await asyncio.sleep(0.1)  # noqa: ASYNC110 - another machine sets no event here
+        # The brackets keep it from finding this very command.
+        while node.run("pgrep -f '[s]leep 4242' || true"):  # noqa: ASYNC110 - another machine sets no event here
+            await asyncio.sleep(0.1)
 
 
 async def test_without_python_anywhere_it_says_what_was_tried(new_node: NewNode, fleet_of_one: Fleet) -> None:
