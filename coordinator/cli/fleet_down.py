@@ -107,7 +107,7 @@ def _listed(there: Inventory) -> str:
     rows += [("set-up", host.machine.id, f"{host.record.name}: what 'fleet up' installed there") for host in there.hosts]
     if there.here_pid is not None:
         rows.append(("coordinator", f"process {there.here_pid}", "on this machine"))
-    if there.record is not None:
+    if there.record is not None and not any(one.kind == "data" for one in there.belongings):
         rows.append(("records", "fleet/", "of the fleet and its nodes, in the store"))
     return table(rows, indent="  ")
 

@@ -60,8 +60,12 @@ async def _stop(session: Session, config: Config) -> None:
         with display(f"fleet {config.fleet.name}: stopping", is_json=session.is_json) as shown:
             async with held(fleet.store, this_process("fleet stop"), shown.tell):
                 machines, records = await fleet.provider.machines(), await fleet.nodes.nodes()
-                missed = await _drain(fleet, [t for t in targets_of(machines, records) if t.record.state == "ready"], shown)
-                off = await _switch_off(fleet, machines, records, shown)
+                missed = await _drain(
+                    fleet,
+                    [t for t in targets_of(machines, records) if t.record.state == "ready" and not t.record.stopped_at],
+                    shown,
+                )
+                off = await _switch_off(fleet, machines, records, missed, shown)
                 if await here.stop(config, fleet.files):
                     shown.tell("stopped the coordinator of this machine")
         _conclude_stop(session, fleet, off, missed)
@@ -76,22 +80,25 @@ async def _drain(fleet: Fleet, targets: list[Target], shown: Display) -> list[Mi
     return missed + await on_each(fleet, coordinators, "drain", fleet.installer.drain, shown.watch)
 
 
-async def _switch_off(fleet: Fleet, machines: list[Machine], records: list[NodeRecord], shown: Display) -> list[Machine]:
+async def _switch_off(
+    fleet: Fleet, machines: list[Machine], records: list[NodeRecord], missed: list[Missed], shown: Display
+) -> list[Machine]:
+    """Machines that can be; of the others, the daemons are off by now. It is written down: off is not sick, and costs nothing."""
     running = [machine for machine in machines if machine.state in ("starting", "running")]
     if fleet.provider.can_launch and running:
         await fleet.provider.stop(running)
-        names, now = {machine.node for machine in running}, time.time()
-        for record in records:
-            if record.name in names and not record.ended_at:
-                await fleet.nodes.save(msgspec.structs.replace(record, stopped_at=now))  # from here on only its disk costs
         shown.tell(f"switched off {count_text(len(running), 'machine')}")
+    elif not fleet.provider.can_launch:
+        running = [machine for machine in running if machine.node not in {one.node for one in missed}]
+    names, now = {machine.node for machine in running}, time.time()
+    for record in records:
+        if record.name in names and not record.ended_at and not record.stopped_at:
+            await fleet.nodes.save(msgspec.structs.replace(record, stopped_at=now))
     return running
 
 
 def _conclude_stop(session: Session, fleet: Fleet, off: list[Machine], missed: list[Missed]) -> None:
-    what = "machine" if fleet.provider.can_launch else "node"
-    n_off = len(off) if fleet.provider.can_launch else len(off) - len(missed)
-    said = f"{count_text(n_off, what)} stopped" if off else "nothing was running"
+    said = f"{count_text(len(off), 'machine' if fleet.provider.can_launch else 'node')} stopped" if off else "nothing was running"
     kept = "; their disks are kept, and cost a little" if fleet.provider.can_launch and off else ""
     text = f"{said}{kept}\ngo on with: {this_command(session, 'fleet start')}"
     session.show(text, {"stopped": [machine.node for machine in off], "missed": [one._asdict() for one in missed]})
@@ -119,23 +126,25 @@ async def _start(session: Session, config: Config, *, is_agreed: bool) -> None:
                 if config.nodes.coordinator == "here":
                     running = await here.ensure(config, fleet.files, fleet.store)
                     shown.tell(coordinator_text(running))
-                if not fleet.provider.can_launch:
-                    await _start_daemons(fleet, shown)
+                await start_daemons(fleet, shown)
                 desired = desired_of(fleet)
                 outcome = await converge(fleet, desired, watch=shown.watch, tell=shown.tell)
         conclude(session, fleet, Result(outcome, desired, running, shown.elapsed_s, shown.steps.phases_s))
 
 
-async def _start_daemons(fleet: Fleet, shown: Display) -> None:
-    """On machines that were never off. What does not start is set up again by what follows."""
+async def start_daemons(fleet: Fleet, shown: Display) -> None:
+    """Of nodes that ``fleet stop`` stopped on machines that stayed on. What does not start is set up again by what follows."""
     from coordinator.fleet.everywhere import on_each, targets_of
     from coordinator.fleet.updating import start as start_daemon
 
     async def start_one(connection: Connection, record: NodeRecord) -> None:
         await start_daemon(connection, record.name, deadline_s=fleet.config.nodes.step.s, role=record.role)
+        await fleet.nodes.save(msgspec.structs.replace(record, stopped_at=0.0))
 
+    if fleet.provider.can_launch:
+        return
     targets = targets_of(await fleet.provider.machines(), await fleet.nodes.nodes())
-    await on_each(fleet, [target for target in targets if target.record.state == "ready"], "start", start_one, shown.watch)
+    await on_each(fleet, [target for target in targets if target.record.stopped_at], "start", start_one, shown.watch)
 
 
 async def _must_be(fleet: Fleet) -> None:

@@ -154,7 +154,7 @@ def _age(age_s: float | None) -> str:
 
 
 def _sentence(node: NodeView, columns: int | None) -> list[str]:
-    if not node.sentence:
+    if not node.sentence or node.state == "unknown":  # whose sentence is that of the coordinator's line
         return []
     first, *rest = node.sentence.splitlines()
     indent = "    "

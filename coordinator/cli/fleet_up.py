@@ -18,6 +18,7 @@ from coordinator.cli.door import command
 from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group, with_choices
 from coordinator.cli.fleet_live import Display, display
 from coordinator.cli.fleet_plan import plan, show
+from coordinator.cli.fleet_power import start_daemons
 from coordinator.cli.fleet_result import Result, conclude, coordinator_text
 from coordinator.cli.session import Session
 from tilefleet.errors import BadInput, NotFound
@@ -138,6 +139,7 @@ async def _make(fleet: Fleet, options: Options, shown: Display) -> Result:
         if is_here:
             running = await here.ensure(fleet.config, fleet.files, fleet.store)
             shown.tell(coordinator_text(running))
+        await start_daemons(fleet, shown)
         desired = _desired(fleet)
         outcome = await update_all(fleet, desired, watch=shown.watch, tell=shown.tell)
         if options.is_sync and running is not None and running.did == "found" and not outcome.rolled_back:

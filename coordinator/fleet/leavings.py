@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordinator.fleet.ec2.account import Account
-from coordinator.fleet.ec2.belongings import Finder
+from coordinator.fleet.ec2.belongings import Finder, in_order
 from coordinator.fleet.ec2.removal import Remover
 from coordinator.fleet.ports import Tell
 from coordinator.fleet.records import Belonging
@@ -29,7 +29,8 @@ class Leavings:
 
     async def belongings(self) -> list[Belonging]:
         """Queues, then data."""
-        return [*await Finder(self._account, self._fleet, has_iam=False).queues(), *await self._data()]
+        queues = await Finder(self._account, self._fleet, has_iam=False).queues()
+        return in_order([*queues, *await self._data()])
 
     async def remove(self, belongings: Sequence[Belonging], tell: Tell) -> None:
         """Remove exactly these, and wait until they are gone."""

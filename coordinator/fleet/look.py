@@ -59,9 +59,17 @@ class Report(msgspec.Struct, frozen=True):
     troubles: tuple[str, ...] = ()
 
 
+class Troubles:
+    """What could not be had; what is absent is no trouble as long as there is no fleet."""
+
+    def __init__(self) -> None:
+        self.absent: list[str] = []
+        self.others: list[str] = []
+
+
 async def look(fleet: Fleet, ears: Ears, *, is_patient: bool = True) -> Report:
     """The fleet now. ``ears`` remember the leader from look to look; who is not patient does not wait for a silent one."""
-    troubles: list[str] = []
+    troubles = Troubles()
     machines, records, record, lead, queues, size = await asyncio.gather(
         _or_trouble(fleet.provider.machines(), list[Machine](), "the machines", troubles),
         _or_trouble(fleet.nodes.nodes(), list[NodeRecord](), "the records of the nodes", troubles),
@@ -76,7 +84,8 @@ async def look(fleet: Fleet, ears: Ears, *, is_patient: bool = True) -> Report:
         found = _picture(machines, records, record, lead, await _answering(silent))
     log = str(fleet.files.coordinator_log)
     is_made = record is not None or any(machine.launched_at for machine in machines)
-    return Report(found, is_made, queues, size, here.running_pid(fleet.files), log, tuple(dict.fromkeys(troubles)))
+    told = troubles.others + (troubles.absent if is_made else [])
+    return Report(found, is_made, queues, size, here.running_pid(fleet.files), log, tuple(dict.fromkeys(told)))
 
 
 async def _leader(fleet: Fleet, ears: Ears, *, is_patient: bool) -> Lead | None:
@@ -98,16 +107,16 @@ def _picture(
     return picture(machines, records, lead, time.time(), answers=answers, fleet=record)
 
 
-async def _or_trouble(question: Awaitable[T], otherwise: T, what: str, troubles: list[str]) -> T:
+async def _or_trouble(question: Awaitable[T], otherwise: T, what: str, troubles: Troubles) -> T:
     try:
         async with asyncio.timeout(DEADLINE_S):
             return await question
     except NotFound as error:
-        troubles.append(str(error))
+        troubles.absent.append(str(error))
     except TilefleetError as error:
-        troubles.append(f"{what} cannot be told: {error}")
+        troubles.others.append(f"{what} cannot be told: {error}")
     except TimeoutError:
-        troubles.append(f"{what} cannot be told: no answer within {DEADLINE_S:.0f} s")
+        troubles.others.append(f"{what} cannot be told: no answer within {DEADLINE_S:.0f} s")
     return otherwise
 
 

@@ -162,6 +162,8 @@ def _state(  # noqa: PLR0911  one line per state
 def _running(record: NodeRecord, worker: WorkerView | None, lead: Lead | None, answers: bool | None) -> tuple[ViewState, str]:
     if worker is not None:
         return "up", _version_text(worker, record)
+    if record.stopped_at:
+        return "off", "'fleet stop' stopped its daemon; 'tilefleet fleet start' starts it"
     if record.state == "launched":
         return "setting up", f"try {record.attempts + 1}; before: {failed_text(record)}" if record.failure else ""
     if lead is None or not lead.is_alive:

@@ -64,6 +64,7 @@ def test_a_worker_that_is_heard_is_up() -> None:
         ((machine(), record(state="leaving"), lead(worker())), "leaving", "takes nothing new"),
         ((machine(state="stopped", reason="User initiated"), record(), lead()), "off", "User initiated"),
         ((machine(state="stopping"), record(), lead()), "stopping", ""),
+        ((machine(), record(stopped_at=NOW - 60), None), "off", "stopped its daemon"),
         ((machine(state="gone", reason="spot interruption"), record(), lead()), "lost", "gone: spot interruption"),
         ((None, record(), lead()), "lost", "gone; the coordinator replaces it"),
         ((machine(), record(), lead(worker(version="0.0.9"))), "up", "it runs 0.0.9, and was given 0.1.0+3f9c2e71"),
