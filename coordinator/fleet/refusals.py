@@ -151,6 +151,14 @@ def not_written(to: Destination, remote: str, last_lines: str) -> NotAllowed:
     return NotAllowed(f"{remote} cannot be written on {to.who}{_said(last_lines)}")
 
 
+def not_managed(to: Destination, tried_s: float, status: str) -> Unreachable:
+    seen = f"was last seen as {status!r}" if status else "has not registered"
+    return Unreachable(
+        f"{to.who} {seen} with Systems Manager{_tried(tried_s)}: its image needs the SSM agent, its role the policy "
+        "AmazonSSMManagedInstanceCore (config/iam/node.json has it), and its subnet a way to the service"
+    )
+
+
 def _shown(key: str) -> str:
     return f"{key.split(maxsplit=1)[0]} {fingerprint(key)}"
 

@@ -100,7 +100,7 @@ async def _tried(send: Send, to: Destination, local: Path, remote: str, content:
     left_bytes = content.size_bytes - start
     if left_bytes + SPARE_BYTES > free_bytes:
         raise refusals.disk_full(to, remote, left_bytes + SPARE_BYTES, free_bytes)
-    taken = await send(_TAKE.format(**names), _pieces(local, start), left_bytes, ends_at - loop.time())
+    taken = await send(_TAKE.format(**names), pieces_of(local, start), left_bytes, ends_at - loop.time())
     if taken.status in (0, _DAMAGED):
         return taken.status == 0
     if "No space left" in taken.output or "quota exceeded" in taken.output:
@@ -126,7 +126,8 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield
 
 
-async def _pieces(path: Path, start: int) -> AsyncIterator[bytes]:
+async def pieces_of(path: Path, start: int = 0) -> AsyncIterator[bytes]:
+    """A file from a byte on."""
     with await asyncio.to_thread(path.open, "rb") as file:
         file.seek(start)
         while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
