@@ -17,6 +17,7 @@ from coordinator.fleet.failures import sentence_of, sentence_of_hung
 from coordinator.fleet.inspection import Facts
 from coordinator.fleet.ports import Connection, Finished, PhaseEvent, Watch
 from coordinator.fleet.records import Role
+from coordinator.fleet.release import bundled
 from coordinator.fleet.steps import SetUp, Step, settings_digest
 from coordinator.fleet.wheelhouse import Artefacts
 from tilefleet.config import Config, CoordinatorSection
@@ -55,12 +56,15 @@ def planned(config: Config, node: str, role: Role = "worker", environment: str =
         told = Config(config.fleet, config.store, config.queues, silence, worker, log=config.log)
     else:
         told = config
+    machines = config.ec2 if config.nodes.provider == "ec2" else config.hosts
     return SetUp(
         node,
         to_toml(told),
         role,
         environment,
         memory_bytes=config.worker.memory.bytes,
+        dead_man_s=machines.dead_man.s,
+        lifetime_s=machines.lifetime.s,
         boot_s=config.nodes.boot.s,
         step_s=config.nodes.step.s,
         drain_s=(config.worker if role == "worker" else config.coordinator).drain.s,
@@ -80,13 +84,20 @@ async def set_up(connection: Connection, plan: SetUp, artefacts: Artefacts, watc
 
 
 async def looked_at(connection: Connection, plan: SetUp, artefacts: Artefacts, watch: Watch) -> Facts:
-    """What the machine is, when it can become a node. Raises StepFailed."""
+    """What the machine is, when it can become a node, and its dead-man switch. Raises StepFailed."""
     for step in steps.first_steps(plan):
         finished = await perform(connection, plan.node, step, watch)
     facts = inspection.parse(finished.output)
     if objection := inspection.objection(facts, steps.needed_bytes(facts, artefacts.release), time.time()):
         raise _failed(watch, plan.node, "inspect", 0.0, objection)
+    await perform(connection, plan.node, steps.dead_man(plan, _switch()), watch)
     return facts
+
+
+def _switch() -> tuple[bytes, bytes, bytes]:
+    directory = bundled("systemd")
+    script, service, timer = ((directory / f"tilefleet-deadman.{kind}").read_bytes() for kind in ("sh", "service", "timer"))
+    return script, service, timer
 
 
 async def prepared(connection: Connection, plan: SetUp, artefacts: Artefacts, facts: Facts, watch: Watch) -> Facts:

@@ -134,8 +134,8 @@ rm -rf {CACHE}/wheels-* {own}
 """
 
 
-# Proves that the daemons' modules find what they need on this machine, and leaves byte code of just what is used: a third of the time
-# that compiling everything takes. The daemons cannot write it later, as their sandbox is read-only.
+# Proves that the daemons' modules find what they need on this machine, and leaves byte code of just what is used: a third of
+# the time that compiling everything takes. The daemons cannot write it later, as their sandbox is read-only.
 _IMPORT_ALL = """
 import importlib
 import pkgutil
@@ -158,6 +158,27 @@ def _unpack(wheels: str, archive: str, python: str) -> str:
     touch {wheels}/.complete
   fi
   rm -f {quote(archive)}
+"""
+
+
+def install_dead_man(sizes: tuple[int, int, int], dead_man_s: int, lifetime_s: int) -> str:
+    """The switch that powers the machine off. Standard input: script, service, timer, of these sizes."""
+    program, environment = "/usr/local/sbin/tilefleet-deadman", f"{SETTINGS}/deadman.env"
+    service, timer = f"{UNITS}/tilefleet-deadman.service", f"{UNITS}/tilefleet-deadman.timer"
+    limits = f"DEAD_MAN_S={dead_man_s}\\nLIFETIME_S={lifetime_s}\\n"
+    is_off = "true" if dead_man_s == lifetime_s == 0 else "false"
+    return f"""{_MAKING}
+if {is_off} && [ ! -f {environment} ]; then exit 0; fi
+making {program} {environment} {service} {timer} {STATE}-deadman
+mkdir -p /usr/local/sbin
+head -c {sizes[0]} >{program}.new
+head -c {sizes[1]} >{service}.new
+head -c {sizes[2]} >{timer}.new
+for path in {program} {service} {timer}; do mv $path.new $path; done
+printf '{limits}' >{environment}.new
+mv {environment}.new {environment}
+systemctl daemon-reload
+systemctl --quiet enable --now tilefleet-deadman.timer
 """
 
 
@@ -290,7 +311,7 @@ systemctl stop {unit}
 
 # Units first; then what the list names, the newest first; the list's own directory at the end, as it was made first.
 UNDO = f"""
-for unit in workerd.service coordinator.service; do
+for unit in tilefleet-deadman.timer workerd.service coordinator.service; do
   if grep -qxF {UNITS}/$unit {MADE} 2>/dev/null; then systemctl disable --now --quiet $unit 2>&1 || true; fi
 done
 if [ ! -f {MADE} ]; then exit 0; fi

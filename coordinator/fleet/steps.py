@@ -7,6 +7,7 @@ Pure. The order is that of a node's life: what a step needs, an earlier one made
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +49,10 @@ class SetUp(NamedTuple):
     """Text of its environment file, for root alone; empty: it has what it needs."""
     memory_bytes: int = 0
     """What its daemon may use; 0: half of the machine."""
+    dead_man_s: float = 0.0
+    """The machine powers itself off when no coordinator was heard this long; 0: never."""
+    lifetime_s: float = 0.0
+    """The same after so much running time; 0: never."""
     boot_s: float = 300.0
     step_s: float = 300.0
     drain_s: float = 60.0
@@ -61,6 +66,14 @@ def first_steps(plan: SetUp) -> tuple[Step, ...]:
 def inspect(plan: SetUp) -> Step:
     """What the machine is; its output is for ``inspection.parse``."""
     return Step("inspect", INSPECT, min(60.0, plan.step_s))
+
+
+def dead_man(plan: SetUp, files: tuple[bytes, bytes, bytes]) -> Step:
+    """The switch comes first, so that a machine whose set-up fails ends too. Files: its script, service and timer."""
+    script = scripts.install_dead_man(
+        (len(files[0]), len(files[1]), len(files[2])), math.ceil(plan.dead_man_s), math.ceil(plan.lifetime_s)
+    )
+    return Step("dead-man", script, _short_s(plan), stdin=b"".join(files))
 
 
 def needed_bytes(facts: Facts, release: Release) -> int:
@@ -139,7 +152,8 @@ def for_this_node(plan: SetUp, facts: Facts) -> dict[str, str]:
 
 def settings_digest(plan: SetUp) -> str:
     """Names what a node is told; its own name is a part of that."""
-    return _digest(plan.role, plan.settings, plan.environment, str(plan.memory_bytes))
+    limits = f"{plan.memory_bytes} {plan.dead_man_s} {plan.lifetime_s}"
+    return _digest(plan.role, plan.settings, plan.environment, limits)
 
 
 def _stamp(facts: Facts, plan: SetUp, release: str) -> str:

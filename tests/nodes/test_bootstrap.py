@@ -220,7 +220,8 @@ async def test_drained_it_stays_down_and_starts_again(machine: Node, fleet_of_on
 
 async def test_undone_only_what_is_not_ours_remains(machine: Node, fleet_of_one: Fleet, artefacts: Artefacts) -> None:
     machine.run("mkdir -p /etc/tilefleet && touch /etc/tilefleet/notes")
-    await fleet_of_one.set_up(machine, artefacts)
+    await fleet_of_one.set_up(machine, artefacts, fleet_of_one.plan()._replace(dead_man_s=3600))
+    assert machine.run("systemctl is-active tilefleet-deadman.timer").strip() == "active"
     async with fleet_of_one.connected(machine) as connection:
         removed = await updating.undo(connection, "n1", deadline_s=120)
         assert {"/opt/tilefleet", "/opt/tilefleet-releases", "the user tilefleet"} <= set(removed)
