@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
+import textwrap
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coordinator.cli.door import family
-from coordinator.cli.session import Session
+from coordinator.cli.session import Session, terminal_columns
 from tilefleet.errors import BadConfig, BadInput, Cancelled
 
 if TYPE_CHECKING:
@@ -66,6 +67,15 @@ def with_choices(config: Config, count: int, coordinator: str) -> Config:
 def this_command(session: Session, words: str) -> str:
     """How to say another command of the same fleet: ``tilefleet fleet status --config fleet.toml``."""
     return f"tilefleet {words}{f' --config {shlex.quote(session.config_path)}' if session.config_path else ''}"
+
+
+def remark(session: Session, text: str) -> None:
+    """Lines for people, broken between words where a terminal ends."""
+    columns = terminal_columns() if sys.stderr.isatty() else None
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        wrapped = textwrap.wrap(line, columns, subsequent_indent=indent, break_on_hyphens=False) if columns else [line]
+        session.remark("\n".join(wrapped))
 
 
 def carry_out(coroutine: Coroutine[Any, Any, None]) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from coordinator.cli.door import command
-from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group
+from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group, remark
 from coordinator.cli.fleet_live import Display, display
 from coordinator.cli.render import table
 from coordinator.cli.session import Session
@@ -71,7 +71,7 @@ async def _down(session: Session, config: Config, *, keep_data: bool, is_agreed:
             _remove_files(fleet)
             session.show(f"there is nothing of a fleet {name}", {"fleet": name, "removed": [], "left": [], "missed": []})
             return
-        session.remark(f"of the fleet {name} there {'is' if _count(there) == 1 else 'are'}:\n{_listed(there)}")
+        remark(session, f"of the fleet {name} there {'is' if _count(there) == 1 else 'are'}:\n{_listed(there)}")
         agree(session, f'Remove all of this? Type "{name}" to go on:', is_agreed=is_agreed, expected=name)
         with display(f"fleet {name}: taking it down", is_json=session.is_json) as shown:
             missed = await _remove(fleet, there, shown, keep_data=keep_data)

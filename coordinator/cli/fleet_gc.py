@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from coordinator.cli.door import command
-from coordinator.cli.fleet_door import YesOption, agree, carry_out, group
+from coordinator.cli.fleet_door import YesOption, agree, carry_out, group, remark
 from coordinator.cli.fleet_live import display
 from coordinator.cli.render import count_text, table
 from coordinator.cli.session import Session
@@ -57,7 +57,7 @@ async def _gc(session: Session, config: Config, older_s: float, *, is_agreed: bo
     if not condemned:
         session.show(f"no fleet that was silent for {format_seconds(older_s)} has left anything behind", document)
         return
-    session.remark("\n".join(described(one, now) for one in dead if removable(one)))
+    remark(session, "\n".join(described(one, now) for one in dead if removable(one)))
     agree(session, f"Remove {count_text(len(condemned), 'thing')}? [yes/no]", is_agreed=is_agreed)
     with display("removing what dead fleets left", is_json=session.is_json) as shown:
         await remove(config, condemned, shown.tell)

@@ -93,7 +93,9 @@ class Table(Display):
         rest = [row for row in rows if row.state != "begun"]
         room = max(3, self._console.height - ROOM_ROWS)
         shown = (busy + rest)[:room] if len(rows) > room else rows
-        head = Text(f"{self.what}, {format_seconds(round(self.elapsed_s))}", "bold", no_wrap=True, overflow="ellipsis")
+        head = Text(
+            f"{self.what}, {seconds_text(self.elapsed_s)}: {_count_text(busy, rest)}", "bold", no_wrap=True, overflow="ellipsis"
+        )
         hidden = len(rows) - len(shown)
         parts: list[Any] = [head, _grid(shown)]
         if hidden:
@@ -106,6 +108,17 @@ def display(what: str, *, is_json: bool) -> Display:
     if is_json:
         return Display(what)
     return Table(what) if is_live(sys.stderr) else Lines(what)
+
+
+def seconds_text(seconds: float) -> str:
+    """Whole seconds: ``7 s``, ``1 m 12 s``."""
+    return f"{seconds:.0f} s" if round(seconds) < 60 else format_seconds(round(seconds))
+
+
+def _count_text(busy: list[NodeRow], rest: list[NodeRow]) -> str:
+    failed = sum(row.state == "failed" for row in rest)
+    counts = [(len(busy), "at work"), (len(rest) - failed, "done"), (failed, "failed")]
+    return ", ".join(f"{count} {word}" for count, word in counts if count) or "looking"
 
 
 _STYLES = {"begun": "cyan", "done": "green", "failed": "red"}
@@ -121,7 +134,7 @@ def _grid(rows: list[NodeRow]) -> Any:
         grid.add_row(
             Text(f"  {row.node}", no_wrap=True),
             Text(row.phase, _STYLES[row.state], no_wrap=True),
-            Text(format_seconds(round(row.phase_s)) if row.state == "begun" else said, no_wrap=True),
-            Text(f"in all {format_seconds(round(row.total_s))}", "dim", no_wrap=True),
+            Text(seconds_text(row.phase_s) if row.state == "begun" else said, no_wrap=True),
+            Text(f"in all {seconds_text(row.total_s)}", "dim", no_wrap=True),
         )
     return grid

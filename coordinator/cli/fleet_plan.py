@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from coordinator.cli.fleet_door import remark
 from coordinator.cli.session import Session
 from tilefleet.errors import NotFound
 
@@ -61,7 +62,7 @@ def show(session: Session, config: Config, planned: Planned, *, is_dry: bool) ->
     said = lines(planned.foresight) or ["everything is there; it is looked at again"]
     text = "\n".join([f"fleet {config.fleet.name}", *(f"  {line}" for line in said), f"cost: {planned.cost}"])
     if not is_dry:
-        session.remark(text)
+        remark(session, text)
         return
     foresight = planned.foresight
     would = {"make": list(foresight.things), **foresight.nodes}

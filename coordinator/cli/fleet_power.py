@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from coordinator.cli.door import command
-from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group, this_command
+from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group, remark, this_command
 from coordinator.cli.fleet_live import Display, display
 from coordinator.cli.fleet_plan import cost_of
 from coordinator.cli.fleet_result import Result, conclude, coordinator_text
@@ -117,7 +117,7 @@ async def _start(session: Session, config: Config, *, is_agreed: bool) -> None:
         await _must_be(fleet)
         if fleet.provider.can_launch:
             n_off = sum(machine.state in ("stopping", "stopped") for machine in await fleet.provider.machines())
-            session.remark(f"cost: {await cost_of(fleet, n_off)}")
+            remark(session, f"cost: {await cost_of(fleet, n_off)}")
             if n_off:
                 agree(session, f"Switch {count_text(n_off, 'machine')} on? [yes/no]", is_agreed=is_agreed)
         running = None

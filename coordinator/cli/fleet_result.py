@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coordinator.cli.fleet_door import this_command
+from coordinator.cli.fleet_live import seconds_text
 from coordinator.cli.fleet_progress import timings
 from coordinator.cli.render import count_text
 from coordinator.cli.session import Session
 from tilefleet.errors import NodesFailed
-from tilefleet.quantities import format_seconds
 
 if TYPE_CHECKING:
     from coordinator.fleet.convergence import Outcome
@@ -44,7 +44,7 @@ def coordinator_text(running: Running) -> str:
 def conclude(session: Session, fleet: Fleet, result: Result) -> None:
     """Say how it ended. Raises NodesFailed when not all is as it should be."""
     outcome = result.outcome
-    head = f"{_up_text(result)} after {format_seconds(round(result.elapsed_s))}"
+    head = f"{_up_text(result)} after {seconds_text(result.elapsed_s)}"
     next_steps = "\n".join(how_to_go_on(session, fleet, result.running)) if outcome.ready else ""
     session.show("\n\n".join(part for part in (head, timings(result.phases_s), next_steps) if part), document(fleet, result))
     if not outcome.is_converged or outcome.failures or outcome.refused or outcome.rolled_back:
