@@ -18,20 +18,24 @@ import zipfile
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
 
 from coordinator.fleet.files import cache_dir
 from coordinator.fleet.materials import Release
 from tilefleet.errors import BadConfig, NotAllowed
 from tilefleet.version import __version__
 
-__all__ = ["Release", "bundled", "contents", "pack", "packed"]
+__all__ = ["Release", "bundled", "contents", "pack", "packed", "requires"]
 KEPT = 10  # wheels of a megabyte in the cache
 _ROOT = Path(__file__).resolve().parents[2]  # a checkout, or site-packages
 _PACKAGES = ("tilefleet", "coordinator", "workerd")
 _VERSION_MODULE = "tilefleet/version.py"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day a zip file knows
 _MODE = 0o100644 << 16
-_LEFT_OUT = ("Version", "Description", "Description-Content-Type")  # written anew, or not of interest on a node
+# Headers of METADATA that are written anew, or not of interest on a node.
+_LEFT_OUT = ("Version", "Requires-Dist", "Description", "Description-Content-Type")
 
 
 def pack() -> Release:
@@ -85,13 +89,29 @@ def _is_litter(name: str) -> bool:
     return name == "__pycache__" or name.startswith(".") or name.endswith(("~", ".pyc"))
 
 
-def _bundled_by_checkout() -> dict[str, str]:
-    """What pyproject.toml adds to the wheel, by its path in the checkout; empty when this is an installed wheel."""
-    project = _ROOT / "pyproject.toml"
-    if not (_ROOT / "systemd").is_dir() or not project.is_file():
+def requires() -> list[str]:
+    """What tilefleet depends on, normalised: of a checkout what it says now, not what it said when it was installed."""
+    if project := _project():
+        optional: dict[str, list[str]] = project["project"]["optional-dependencies"]
+        extras = [f"{line}; extra == '{extra}'" for extra, lines in optional.items() for line in lines]
+        lines = [*project["project"]["dependencies"], *extras]
+    else:
+        lines = distribution("tilefleet").requires or []
+    return sorted(str(Requirement(line)) for line in lines)
+
+
+def _project() -> dict[str, Any]:
+    """The pyproject.toml of a checkout; empty when this is an installed wheel."""
+    path = _ROOT / "pyproject.toml"
+    if not (_ROOT / "systemd").is_dir() or not path.is_file():
         return {}
-    wheel = tomllib.loads(project.read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
-    return dict(wheel["force-include"])
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def _bundled_by_checkout() -> dict[str, str]:
+    """What pyproject.toml adds to the wheel, by its path in the checkout."""
+    project = _project()
+    return dict(project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]) if project else {}
 
 
 def _about(own: Distribution) -> dict[str, bytes]:
@@ -99,6 +119,7 @@ def _about(own: Distribution) -> dict[str, bytes]:
     metadata = email.message_from_string(own.read_text("METADATA") or "")
     fields = sorted(metadata.items(), key=lambda item: (item[0] != "Metadata-Version", item[0]))  # stable: the rest as it is
     headers = [f"{name}: {value}" for name, value in fields if name not in _LEFT_OUT]
+    headers += [f"Requires-Dist: {line}" for line in requires()]
     about = {"METADATA": "\n".join(headers).encode(), "entry_points.txt": (own.read_text("entry_points.txt") or "").encode()}
     if licence := own.read_text("licenses/LICENSE"):
         about["licenses/LICENSE"] = licence.encode()

@@ -13,14 +13,13 @@ import tarfile
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import cast
 
 from coordinator.fleet import interpreter, pip
 from coordinator.fleet.files import cache_dir
 from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
-from coordinator.fleet.release import bundled
+from coordinator.fleet.release import bundled, requires
 from coordinator.fleet.requirements import Architecture, Needed, Target, below, pinned, pins
 from tilefleet.errors import NotAllowed
 
@@ -57,8 +56,8 @@ class Artefacts:
 def wheelhouse(target: Target, *, is_uploaded: bool = True) -> Wheelhouse:
     """From the cache where it was built before; else a minute of downloading. Raises Unreachable, NotFound, NotAllowed."""
     known = pins(bundled("constraints.txt").read_text(encoding="utf-8"), target)
-    roots = distribution("tilefleet").requires or []
-    asked = hashlib.sha256(repr((target, sorted(known.items()), sorted(roots))).encode()).hexdigest()[:16]
+    roots = requires()
+    asked = hashlib.sha256(repr((target, sorted(known.items()), roots)).encode()).hexdigest()[:16]
     directory = cache_dir() / "wheelhouses"
     try:
         directory.mkdir(parents=True, exist_ok=True)
