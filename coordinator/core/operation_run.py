@@ -127,10 +127,19 @@ class OperationRun:
         for name, stage in self.runs.items():
             stage.facts = dict(event.facts.get(name, {}))
             stage.mark_found(event.done.get(name, ()))
+        if any(isinstance(stage.stage, PublishStage) and stage.is_finished for stage in self.runs.values()):
+            for stage in self.runs.values():  # what it was published from may have moved to its name already
+                stage.mark_found(range(stage.n_jobs))
 
     def note_outputs(self, plan: Plan) -> None:
         """Remember where this part writes tiles, for cleaning up after an operation that did not end well."""
         self.output_urls |= {stage.out.url for stage in plan.stages if isinstance(stage, BlockStage)}
+
+    @property
+    def leftover_urls(self) -> tuple[str, ...]:
+        """Where tiles may lie that nobody needs any more: those staged for a result that has its name, or all."""
+        is_done, staged = self.state == "done", f".partial-{self.id}"
+        return tuple(sorted(url for url in self.output_urls if not is_done or url.endswith(staged)))
 
     @property
     def is_part_finished(self) -> bool:

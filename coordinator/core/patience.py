@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator
 from coordinator.core.operation_run import OperationRun
 from coordinator.core.settings import SchedulerSettings
 from coordinator.core.stage_run import Attempt, StageRun
-from coordinator.core.stragglers import is_straggling
+from coordinator.core.stragglers import is_overdue, is_straggling
 from coordinator.core.workers import Workers
 from tilefleet.errors import ErrorInfo, OperationFailed, Unreachable
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 10.0
+LET_GO_AT_MOST_S = 900.0  # a job that hangs keeps an ended operation's leftovers no longer; what it writes then stays for gc
 
 Out = tuple[OperationRun, StageRun, int, Attempt]
 """An attempt that is out: of which operation and stage, at which job."""
@@ -35,10 +36,13 @@ def unheld(out: Iterable[Out], settings: SchedulerSettings, now: float) -> Itera
 
 
 def straggling(out: Iterable[Out], now: float) -> Iterator[tuple[StageRun, int]]:
-    """Jobs worth a second attempt, each once."""
+    """Jobs worth another attempt: slow ones once, those that hang again and again."""
     for run, stage, index, attempt in out:
-        is_candidate = attempt.holder is not None and not attempt.is_doubled and not run.is_ended
-        if is_candidate and is_straggling(now - attempt.held_since, stage.median_s(), is_tail=stage.is_all_sent):
+        if attempt.holder is None or run.is_ended:
+            continue
+        held_s = now - attempt.held_since
+        is_slow = not attempt.is_doubled and is_straggling(held_s, stage.median_s(), is_tail=stage.is_all_sent)
+        if is_slow or is_overdue(held_s, stage.stage.job_s, attempt.number):
             yield stage, index
 
 
@@ -48,10 +52,15 @@ def retry_delay_s(attempt: int) -> float:
 
 
 def is_let_go(run: OperationRun, workers: Workers, settings: SchedulerSettings, now: float) -> bool:
-    """Whether every worker has read that the operation is over, and reported since that it holds nothing of it."""
+    """Whether every worker has read that the operation is over, and reported since that it holds nothing of it.
+
+    A worker drops the job in hand before it commits, so one that hangs for long is waited for no longer.
+    """
     if run.ended is None:
         return False
     told = run.ended + 2 * settings.beacon_s + 1.0
+    if now > told + LET_GO_AT_MOST_S:
+        return True
     return now > told and all(worker.heartbeat > told and all(held[0] != run.id for held in worker.held) for worker in workers)
 
 

@@ -172,8 +172,7 @@ class Scheduler:
         if run.is_cleaning:
             return
         run.is_cleaning = True
-        is_done = run.state == "done"
-        self._commands.append(CleanUp(run.id, is_done, () if is_done else tuple(sorted(run.output_urls))))
+        self._commands.append(CleanUp(run.id, run.state == "done", run.leftover_urls))
 
     def _cancel(self, operation: str, now: float) -> None:
         run = self.operations.get(operation)

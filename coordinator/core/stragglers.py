@@ -2,14 +2,24 @@
 
 cubed's rule (cubed/runtime/backup.py, after Dean & Ghemawat's backup tasks, OSDI 2004): once half of a stage is done and
 nothing is left to hand out, an attempt that takes three times the median is doubled. The first commit wins.
+
+Where there is no median (a stage of one job, or one of which most attempts hang), an attempt that is far beyond what was
+predicted is doubled too, and again after twice that time: no job waits for ever for a worker that lives and does not end it.
 """
 
 from __future__ import annotations
 
 SLOWER_THAN_MEDIAN = 3.0
 LEAST_S = 2.0  # below that, a heartbeat's granularity says more than the work
+OVERDUE_S = 900.0
+OVERDUE_TIMES = 10.0  # of the prediction, which knows nothing of slow disks and of other people's machines
 
 
 def is_straggling(held_s: float, median_s: float | None, *, is_tail: bool) -> bool:
     """True when a second attempt should be sent. ``median_s`` is None while too few jobs are done to tell."""
     return is_tail and median_s is not None and held_s > max(LEAST_S, SLOWER_THAN_MEDIAN * median_s)
+
+
+def is_overdue(held_s: float, predicted_s: float, attempt: int) -> bool:
+    """True when an attempt is to be given up hope for, though its worker lives."""
+    return held_s > max(OVERDUE_S, OVERDUE_TIMES * predicted_s) * 2.0 ** min(attempt, 10)

@@ -1,11 +1,23 @@
-"""Many seeds of the hostile world by hand: ``python -m tests.simulation.soak N [FIRST]``; N = 1 replays one seed."""
+"""Many seeds of the hostile world: ``python -m tests.simulation.soak N [FIRST]``, or ``--seconds S [FIRST]``; N = 1 replays one.
+
+On all cores, unless ``--processes`` says how many. Exit status 1 when a seed failed.
+"""
 
 from __future__ import annotations
 
+import argparse
+import multiprocessing
+import os
 import sys
+import time
 import traceback
+from collections.abc import Iterator
+from itertools import count
 
 from tests.simulation.scenario import hostile
+
+Outcome = tuple[int, int, str]
+"""Seed, events, and why it failed."""
 
 
 def say(text: str) -> None:
@@ -14,18 +26,61 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def tried(seed: int) -> Outcome:
+    """One seed."""
+    try:
+        return seed, hostile(seed).invariants.n_events, ""
+    except Exception:  # noqa: BLE001 - a bug of any kind is what is looked for
+        return seed, 0, traceback.format_exc()
+
+
 def main() -> None:
-    """Run seeds FIRST to FIRST + N; print those that fail, why, and how to replay them. Exit status 1 when one did."""
-    count, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    failed, n_events = [], 0
-    for seed in range(first, first + count):
-        try:
-            n_events += hostile(seed).n_events
-        except Exception:  # noqa: BLE001 - a bug of any kind is what is looked for
+    """Run seeds; print those that fail, why, and how to replay them."""
+    options = _parser().parse_args()
+    failed: list[int] = []
+    n_seeds = n_events = 0
+    began = time.monotonic()
+    for seed, events, why in _outcomes(options, began):
+        n_seeds, n_events = n_seeds + 1, n_events + events
+        if why:
             failed.append(seed)
-            say(f"seed {seed}: replay it with  python -m tests.simulation.soak 1 {seed}\n{traceback.format_exc()}")
-    say(f"{count} seeds from {first}, {n_events} events, {len(failed)} failed: {failed}")
+            say(f"seed {seed}: replay it with  python -m tests.simulation.soak 1 {seed}\n{why}")
+        if n_seeds % 1000 == 0:
+            say(f"{n_seeds} seeds, {len(failed)} failed")
+    took_s = time.monotonic() - began
+    say(f"{n_seeds} seeds from {options.first}, {n_events} events, {took_s:.0f} s, {len(failed)} failed: {failed}")
     sys.exit(1 if failed else 0)
+
+
+def _outcomes(options: argparse.Namespace, began: float) -> Iterator[Outcome]:
+    seeds: Iterator[int] = count(options.first) if options.seconds else iter(range(options.first, options.first + options.n))
+    n_processes = options.processes or os.cpu_count() or 1
+    if n_processes == 1 or options.n == 1:
+        results = map(tried, seeds)
+        yield from _until(results, began, options.seconds)
+        return
+    with multiprocessing.get_context("spawn").Pool(n_processes) as pool:
+        while chunk := [seed for seed, _ in zip(seeds, range(200), strict=False)]:
+            yield from pool.imap_unordered(tried, chunk, chunksize=5)
+            if options.seconds and time.monotonic() - began > options.seconds:
+                pool.close()
+                return
+
+
+def _until(outcomes: Iterator[Outcome], began: float, seconds: float) -> Iterator[Outcome]:
+    for outcome in outcomes:
+        yield outcome
+        if seconds and time.monotonic() - began > seconds:
+            return
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.soak", description=__doc__)
+    parser.add_argument("n", type=int, nargs="?", default=1000, help="how many seeds")
+    parser.add_argument("first", type=int, nargs="?", default=0, help="the first seed")
+    parser.add_argument("--seconds", type=float, default=0.0, help="as many seeds as take that long, instead")
+    parser.add_argument("--processes", type=int, default=0)
+    return parser
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, Writ
 from coordinator.core.events import Adopted, CleanedUp, Event, Heard, PlanSaved, Ticked
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.settings import SchedulerSettings
-from tests.simulation.world import facts_of
+from tests.simulation.work import facts_of
 from tilefleet.errors import ErrorInfo
 from tilefleet.messages import Facts, Job, JobDone, JobFailed, JobTimes, WorkerBye, WorkerHeartbeat, WorkerHello
 from tilefleet.records import OperationRecord, OperationStatus, RandomSpec

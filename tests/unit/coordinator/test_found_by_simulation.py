@@ -1,0 +1,59 @@
+"""What the simulation found, event by event (tests/simulation)."""
+
+from __future__ import annotations
+
+from coordinator.core import patience, stragglers
+from coordinator.core.plans import Part, Plan
+from tests.unit.coordinator.driven import Driven, random_record
+from tests.unit.coordinator.examples import record
+from tilefleet.messages import BytesFact
+from tilefleet.records import Output
+
+
+def test_a_result_that_was_published_before_the_coordinator_died_is_not_computed_again_for_its_staging_place() -> None:
+    first = Driven()
+    made = first.adopt(record("multiply", out=Output("file:///out/c.zarr")))
+    plans: dict[Part, Plan] = {"main": first.saved[0].plan}
+    second = Driven()
+    second.adopt(made, plans=plans, done={"publish": (0,)}, facts={"publish": {0: BytesFact(0)}})
+    assert second.sent == []
+    assert second.state(made) == "done"
+
+
+def test_what_a_second_attempt_staged_after_the_result_got_its_name_is_removed_too() -> None:
+    here = Driven()
+    made = here.adopt(record("multiply", out=Output("file:///out/c.zarr")))
+    here.work_off()
+    assert here.state(made) == "done"
+    assert [command.urls for command in here.cleaned] == [(f"file:///out/.c.zarr.partial-{made.id}",)]
+    assert here.cleaned[0].keeps_result
+
+
+def test_a_job_that_hangs_alone_in_its_stage_is_given_to_another_worker_again_and_again() -> None:
+    here = Driven(n_workers=2, max_attempts=4)
+    made = here.adopt(random_record(n_jobs=1))
+    for attempt in range(5):
+        (job,) = here.take()
+        assert job.attempt == attempt
+        here.hold(job)
+        here.wait(stragglers.OVERDUE_S * 2**attempt - 10)
+        assert here.sent == []
+        here.wait(20)
+    here.done(here.take()[0])
+    here.work_off()
+    assert here.state(made) == "done"
+
+
+def test_a_worker_that_hangs_does_not_keep_the_leftovers_of_an_ended_operation_for_ever() -> None:
+    here = Driven(n_workers=2)
+    made = here.adopt(random_record(n_jobs=6))
+    jobs = here.take(6)
+    here.hold(jobs[0])
+    for job in jobs[1:]:
+        here.done(job)
+    here.wait(30)
+    here.work_off()
+    assert here.state(made) == "done"
+    assert here.cleaned == []
+    here.wait(patience.LET_GO_AT_MOST_S + 20)
+    assert len(here.cleaned) == 1
