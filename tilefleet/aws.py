@@ -58,6 +58,15 @@ def region_of(*given: str) -> str:
     return next((region for region in said if region), "") or _region_of_profile() or DEFAULT_REGION
 
 
+def known_regions() -> list[str]:
+    """All regions of EC2 that the installed botocore has heard of; AWS may have newer ones."""
+    from botocore.session import Session
+
+    session = Session()
+    partitions = session.get_available_partitions()
+    return [region for partition in partitions for region in session.get_available_regions("ec2", partition_name=partition)]
+
+
 def _region_of_profile() -> str:
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
@@ -164,6 +173,7 @@ def errors(what: str, mend: str = "", *, setting: str = "") -> Iterator[None]:
     """
     from aiohttp import ClientError as HttpError
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     network = f"check the network{f' and {setting}' if setting else ''}"
     try:
@@ -174,6 +184,8 @@ def errors(what: str, mend: str = "", *, setting: str = "") -> Iterator[None]:
         raise _of_client(error, what, network) from error
     except TilefleetError:
         raise
+    except ResponseParserError as error:  # a proxy's page, or a stand-in's
+        raise Unreachable(f"{what} was answered with something that is not AWS's; {network}") from error
     except (TimeoutError, HttpError, OSError) as error:
         raise Unreachable(f"{what} did not answer in time; {network}") from error
 
