@@ -26,6 +26,7 @@ from tilefleet.toml import to_toml
 
 __all__ = ["Facts", "SetUp", "StepFailed", "looked_at", "perform", "planned", "set_up", "settings_digest", "unwatched"]
 
+METADATA_URL = "http://169.254.169.254"  # of every EC2 instance
 KEPT_LINES = 12  # of what a step says, for the sentence about it
 
 
@@ -50,7 +51,7 @@ class StepFailed(TilefleetError):
 
 def planned(config: Config, node: str, role: Role = "worker", environment: str = "") -> SetUp:
     """What a node of this fleet should become. A worker is told only what concerns it, so that the rest may change."""
-    worker = msgspec.structs.replace(config.worker, name=node)
+    worker = msgspec.structs.replace(config.worker, name=node, metadata_url=_metadata_url(config))
     if role == "worker":
         silence = CoordinatorSection(worker_silence=config.coordinator.worker_silence)  # contradicts no longer heartbeat
         told = Config(config.fleet, config.store, config.queues, silence, worker, log=config.log)
@@ -69,6 +70,12 @@ def planned(config: Config, node: str, role: Role = "worker", environment: str =
         step_s=config.nodes.step.s,
         drain_s=(config.worker if role == "worker" else config.coordinator).drain.s,
     )
+
+
+def _metadata_url(config: Config) -> str:
+    """Where the node's worker asks for spot notices; instances that are not spot get none."""
+    is_spot = config.nodes.provider == "ec2" and config.ec2.market != "on-demand"
+    return config.worker.metadata_url or (METADATA_URL if is_spot else "")
 
 
 async def set_up(connection: Connection, plan: SetUp, artefacts: Artefacts, watch: Watch) -> Facts:
