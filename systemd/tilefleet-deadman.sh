@@ -9,12 +9,13 @@ set -eu
 heard=${HEARD:-/var/lib/tilefleet/heard}
 run=${RUNTIME_DIRECTORY:-/run/tilefleet-deadman}     # forgotten when the machine starts again: silence counts anew
 state=${STATE_DIRECTORY:-/var/lib/tilefleet-deadman} # kept: running time adds up
-read -r boot <"${BOOT_ID_FILE:-/proc/sys/kernel/random/boot_id}"
 read -r uptime _ <"${UPTIME_FILE:-/proc/uptime}"
 uptime=${uptime%%.*}
 
 put() { # FILE TEXT: atomically; a full disk must not keep the switch from working
-    { echo "$2" >"$1.new" && mv "$1.new" "$1"; } 2>/dev/null || echo "<4>cannot write $1"
+    if { echo "$2" >"$1.new"; } 2>/dev/null && mv "$1.new" "$1"; then return 0; fi
+    echo "<4>cannot write $1"
+    return 1
 }
 
 number() { # VALUE DEFAULT: what a file that was cut short may not have
@@ -37,24 +38,21 @@ check() { # LIMIT VALUE WHY
 }
 
 now=$(stat -c %Y "$heard" 2>/dev/null || echo never)
-seen='' since=$uptime
-[ ! -r "$run/heard" ] || read -r seen since <"$run/heard" || :
-since=$(number "$since" "$uptime")
-if [ "$now" != "$seen" ]; then
-    since=$uptime
-    put "$run/heard" "$now $uptime"
+seen='' since='' passed=60 # the timer waits so long after a start
+if [ -r "$run/heard" ]; then
+    read -r seen since last <"$run/heard" || :
+    passed=$((uptime - $(number "$last" "$uptime")))
 fi
+since=$(number "$since" "$uptime")
+[ "$now" = "$seen" ] || since=$uptime
 
-before='' last=0 ran=0
-[ ! -r "$state/ran" ] || read -r before last ran <"$state/ran" || :
-last=$(number "$last" "$uptime")
-ran=$(number "$ran" 0)
-case $before in
-'') ;;
-"$boot") ran=$((ran + uptime - last)) ;;
-*) ran=$((ran + 60)) ;; # the timer waits so long after a start
-esac
-put "$state/ran" "$boot $uptime $ran"
+ran=0
+if [ -r "$state/ran" ]; then
+    read -r ran <"$state/ran" || :
+    ran=$(($(number "$ran" 0) + passed))
+fi
+if put "$state/ran" "$ran"; then last=$uptime; fi
+put "$run/heard" "$now $since ${last:-$uptime}" || :
 
 check "${DEAD_MAN_S:-0}" $((uptime - since)) "no coordinator was heard for $((uptime - since)) s"
 check "${LIFETIME_S:-0}" "$ran" "it has been running for $ran s"

@@ -70,4 +70,3 @@ def test_a_restart_does_not_give_a_node_another_lifetime(new_node: NewNode) -> N
     wait_until(lambda: looks(node) >= 3, "it looks every second")
     node.reboot()  # which counts as the minute that the timer waits otherwise
     wait_until(lambda: not node.is_up(), "its time is over")
-    assert "it has been running for" in node.console() or not node.is_up()

@@ -43,7 +43,6 @@ class Node:
         off = self.directory / "off"
         off.unlink(missing_ok=True)
         (self.directory / "uptime").write_text(f"{self.uptime_s}.25 99.0\n")
-        (self.directory / "boot").write_text(f"boot-{self.boots}\n")
         (self.directory / "poweroff").write_text(f'#!/bin/sh\necho "off $*" >>{off}\n')
         (self.directory / "poweroff").chmod(0o755)
         done = subprocess.run(
@@ -52,7 +51,7 @@ class Node:
                 "PATH": os.environ["PATH"], "HEARD": str(self.heard_file), "DEAD_MAN_S": str(dead_man_s),
                 "LIFETIME_S": str(lifetime_s), "RUNTIME_DIRECTORY": str(self.directory / "run"),
                 "STATE_DIRECTORY": str(self.directory / "state"), "UPTIME_FILE": str(self.directory / "uptime"),
-                "BOOT_ID_FILE": str(self.directory / "boot"), "POWEROFF": str(self.directory / "poweroff"),
+                "POWEROFF": str(self.directory / "poweroff"),
             },
         )  # fmt: skip
         assert done.stderr == ""
