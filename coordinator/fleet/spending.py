@@ -48,7 +48,7 @@ def cost_line(lots: Sequence[Lot], *, lifetime_s: float = 0.0) -> str:
 def own_machines_line(count: int) -> str:
     """The cost line of a fleet of machines that exist."""
     machines = "1 machine of yours" if count == 1 else f"{count} machines of yours"
-    return f"{machines}: nothing is launched, so no machine is paid for; S3 and SQS requests are billed where you use AWS's"
+    return f"{machines}: nothing is launched; S3 and SQS requests are billed as usual"
 
 
 def usd_text(usd: float) -> str:
