@@ -93,43 +93,43 @@ def install_packages(release: Release, wheelhouse: Wheelhouse, python: str) -> s
     return f"""{_MAKING}
 base={base}
 digest={wheelhouse.digest}
-if [ -f $base/.complete ] && $base/bin/python -c '' 2>/dev/null; then exit 0; fi
+if [ -f "$base/.complete" ] && "$base/bin/python" -c '' 2>/dev/null; then exit 0; fi
 making {RELEASES}
 mkdir -p {RELEASES}
-rm -rf $base $base.partial
+rm -rf "$base" "$base.partial"
 install() {{
   $1 install --quiet --no-input --disable-pip-version-check --no-cache-dir --root-user-action=ignore \
-    --no-deps --require-hashes --no-compile {source} -r $base/requirements.txt
+    --no-deps --require-hashes --no-compile {source} -r "$base/requirements.txt"
 }}
 for other in {RELEASES}/*/; do
   other=${{other%/}}
   if [ "$(cat "$other/.complete" 2>/dev/null)" = $digest ] && "$other/bin/python" -c '' 2>/dev/null; then
-    cp -al "$other" $base.partial
-    rm $base.partial/.complete $base.partial/requirements.txt
-    mv $base.partial $base
+    cp -al "$other" "$base.partial"
+    rm "$base.partial/.complete" "$base.partial/requirements.txt"
+    mv "$base.partial" "$base"
     for program in $base/bin/*; do
       if [ ! -L "$program" ]; then sed -i "1s|^#!$other/|#!$base/|" "$program"; fi
     done
-    cat >$base/requirements.txt
+    cat >"$base/requirements.txt"
     "$base/bin/python" -m pip uninstall --quiet --yes --disable-pip-version-check --root-user-action=ignore tilefleet
     break
   fi
 done
-if [ ! -d $base ]; then
+if [ ! -d "$base" ]; then
 {unpack}
-  {quote(python)} -m venv --without-pip $base
-  cat >$base/requirements.txt
+  {quote(python)} -m venv --without-pip "$base"
+  cat >"$base/requirements.txt"
 fi
-printf '%s --hash=sha256:%s\n' {own} {release.digest} >>$base/requirements.txt
+printf '%s --hash=sha256:%s\n' {own} {release.digest} >>"$base/requirements.txt"
 if [ -f {wheels}/{wheelhouse.pip} ]; then
   install "$base/bin/python {wheels}/{wheelhouse.pip}/pip"
 else
   install "$base/bin/python -m pip"
 fi
-$base/bin/python - <<'EOF'
+"$base/bin/python" - <<'EOF'
 {_IMPORT_ALL}
 EOF
-printf '%s\n' $digest >$base/.complete
+printf '%s\n' $digest >"$base/.complete"
 rm -rf {CACHE}/wheels-* {own}
 """
 

@@ -62,7 +62,7 @@ def wheelhouse(target: Target, *, is_uploaded: bool = True) -> Wheelhouse:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         listed = directory / f"{asked}.txt"
-        requirements = listed.read_text(encoding="utf-8") if listed.is_file() else _listed(target, roots, known)
+        requirements = listed.read_text(encoding="utf-8") if listed.is_file() else requirements_of(target, roots, known)
         _write(listed, requirements.encode())
         digest = hashlib.sha256(requirements.encode()).hexdigest()
         archive = directory / f"wheelhouse-{digest[:16]}.tar" if is_uploaded else None
@@ -79,7 +79,7 @@ def wheelhouse(target: Target, *, is_uploaded: bool = True) -> Wheelhouse:
     return Wheelhouse(digest, requirements, archive, own_pip, uploads)
 
 
-def _listed(target: Target, roots: Sequence[str], known: dict[str, str]) -> str:
+def requirements_of(target: Target, roots: Sequence[str], known: dict[str, str]) -> str:
     """Requirements with hashes: round by round, what the packages of the last round need."""
     wheels: dict[str, pip.Wheel] = {}
     done: set[Needed] = set()
