@@ -37,7 +37,7 @@ from coordinator.fleet.reconcile import (
 from coordinator.fleet.records import NodeRecord
 
 COMMAND_TRIES = 3  # of a launch: capacity comes back within minutes or not at all
-FIRST_PAUSE_S = 5.0
+FIRST_PAUSE = 3  # looks
 LONGEST_PAUSE_S = 600.0
 
 
@@ -59,7 +59,7 @@ class Acting:
         self._watch = watch
         self._tell = tell
         self._is_patient = is_patient
-        hearing = Hearing(ears)
+        hearing = Hearing(ears, fleet.poll_s)
         hearing.is_coordinator_coming = self._is_coordinator_coming
         self._hands = Hands(fleet, desired, hearing, watch, tell)
         self._tasks: dict[asyncio.Task[None], frozenset[str]] = {}
@@ -188,7 +188,7 @@ class Acting:
         """Try again later, each time after a longer pause."""
         n_refusals = self._n_refusals[node] = self._n_refusals.get(node, 0) + 1
         self.refused[node] = Refused(node, reason)
-        self._postponed[node] = time.monotonic() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (n_refusals - 1))
+        self._postponed[node] = time.monotonic() + min(LONGEST_PAUSE_S, FIRST_PAUSE * self._fleet.poll_s * 2 ** (n_refusals - 1))
 
     # ---- nodes
 

@@ -24,7 +24,6 @@ from tilefleet.records import Control
 
 __all__ = ["Failure", "Outcome", "converge", "desired_of", "observe", "update_all"]
 
-POLL_S = 2.0
 STILL_S = 900.0  # nothing happens and nothing is done: a machine that stops for ever, a provider that shows nothing
 A_DAY_S = 86400.0
 AWAY_S = 60.0  # a store or a provider that does not answer is waited for this long
@@ -152,7 +151,7 @@ class Convergence:
                 break
             if not self._acting.busy and self._is_over(observed):
                 break
-            await self._acting.pause(POLL_S)
+            await self._acting.pause(self._fleet.poll_s)
         return self._outcome(await self.look())
 
     async def end(self) -> None:

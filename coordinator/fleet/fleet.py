@@ -27,6 +27,8 @@ class Fleet:
         self.transport = transport
         self.installer = installer
         self.nodes = NodeStore(store)
+        self.poll_s = 2.0
+        """Between looks at what changes by itself: machines that start, workers that say hello."""
 
 
 @asynccontextmanager

@@ -24,7 +24,6 @@ from coordinator.fleet.ports import Connection, Tell, Watch
 from coordinator.fleet.records import Machine, NodeRecord
 from tilefleet.errors import NotFound, TilefleetError, Unreachable
 
-POLL_S = 1.0
 QUICK_S = 30.0  # to reach a node that was there a moment ago
 
 
@@ -106,7 +105,7 @@ class Hands:
                 if not self._fleet.provider.can_launch:
                     raise
                 why = str(error)  # credentials that expired, a store that is away: no fault of the node's
-            await asyncio.sleep(min(POLL_S, self.desired.boot_s / 5))
+            await asyncio.sleep(min(self._fleet.poll_s, self.desired.boot_s / 5))
         raise Unreachable(f"its host keys were not to be had within {self.desired.boot_s:.0f} s ({why}); see its console log")
 
     async def _reached(self, record: NodeRecord, machine: Machine, phases: Phases, deadline_s: float) -> Connection:

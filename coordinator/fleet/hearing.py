@@ -11,15 +11,15 @@ from coordinator.fleet.records import NodeRecord
 from tilefleet.errors import Unreachable
 from tilefleet.records import Control
 
-POLL_S = 1.0
 GOOD_BYE_S = 30.0  # from the end of a daemon to a control object that lists it no more
 
 
 class Hearing:
     """Waits on what the leader's control object shows."""
 
-    def __init__(self, ears: Ears) -> None:
+    def __init__(self, ears: Ears, poll_s: float) -> None:
         self._ears = ears
+        self._poll_s = poll_s
         self.is_coordinator_coming: Callable[[], bool] = lambda: False
         """Whether a coordinator is being set up, so that it is no wonder that nobody leads."""
 
@@ -34,7 +34,7 @@ class Hearing:
                 return ""
             if control is None and record.role == "worker" and self.is_coordinator_coming():
                 deadline = time.monotonic() + within_s
-            await asyncio.sleep(min(POLL_S, within_s / 10))
+            await asyncio.sleep(min(self._poll_s, within_s / 10))
         return self._why_not(record, release, within_s, is_led=control is not None)
 
     async def good_bye(self, name: str) -> None:
@@ -44,7 +44,7 @@ class Hearing:
             control = await self._listen()
             if control is not None and self._ears.view_of(name) is None:
                 return
-            await asyncio.sleep(POLL_S / 2)
+            await asyncio.sleep(self._poll_s)
 
     def _version(self, name: str) -> str:
         view = self._ears.view_of(name)

@@ -188,7 +188,7 @@ def _about(node: Node, desired: Desired, observed: Observed, now: float) -> Acti
     if record is not None and (node.is_leaving or record.ended_at):
         return _way_out(node, observed, now)
     match node.state:
-        case "starting" if age_s(node, now) > desired.boot_s:
+        case "starting" if _is_stuck(node, desired, now):
             return GiveUp(node.name, f"its machine did not start within {desired.boot_s:.0f} s")
         case "stopped":
             return Start(node.name)
@@ -242,6 +242,10 @@ def _running(node: Node, desired: Desired, observed: Observed, now: float) -> Ac
     return Restart(node.name) if since is not None and now - since > desired.replace_after_s else None
 
 
+def _is_stuck(node: Node, desired: Desired, now: float) -> bool:
+    return node.state == "starting" and age_s(node, now) > desired.boot_s
+
+
 def _is_back(node: Node, desired: Desired, observed: Observed, now: float) -> bool:
     """Whether a node that failed is heard after all, with what it should run."""
     return is_heard(node, observed, now) and observed.versions.get(node.name) == desired.release
@@ -267,7 +271,7 @@ def _counts(node: Node, desired: Desired, observed: Observed, now: float) -> boo
     if node.state == "stopping" and node.machine is not None and node.machine.market == "spot":
         return False  # taken away: a spot instance is not stopped
     is_lost = desired.hosts is None and is_given_up(node, desired) and not _is_back(node, desired, observed, now)
-    return node.state != "gone" and not is_lost
+    return node.state != "gone" and not is_lost and not _is_stuck(node, desired, now)
 
 
 def _surplus(nodes: list[Node], desired: Desired, observed: Observed, now: float) -> set[str]:
@@ -292,7 +296,7 @@ def _worth(node: Node, observed: Observed, now: float) -> tuple[int, int, float,
         standing = 0
     elif node.state == "stopped":
         standing = 1
-    elif record is None or record.state == "launched":
+    elif record is None or record.state == "launched" or node.state == "starting":
         standing = 2
     else:
         standing = 4 if is_heard(node, observed, now) else 3
@@ -306,7 +310,7 @@ def _launches(nodes: list[Node], desired: Desired, observed: Observed, now: floa
     claimed = [node for node in nodes if node.state == "none" and node.record is not None and not node.record.machine]
     n_live = sum(node.is_live or (node.state == "none" and node not in claimed) for node in nodes)
     n_live += sum(node.name in observed.busy for node in claimed)
-    room = _failures_left(desired, observed, now)
+    room = _failures_left(nodes, desired, observed, now)
     if desired.cap:
         room = min(room, desired.cap - n_live)
     known = {*observed.busy, *(record.name for record in observed.records), *(machine.node for machine in observed.machines)}
@@ -327,15 +331,20 @@ def _launches(nodes: list[Node], desired: Desired, observed: Observed, now: floa
     return actions
 
 
-def _failures_left(desired: Desired, observed: Observed, now: float) -> int:
-    """How many machines may still be launched, seeing how many came to nothing."""
+def _failures_left(nodes: list[Node], desired: Desired, observed: Observed, now: float) -> int:
+    """How many machines may still be launched, seeing how many came to nothing, or may yet."""
     since = max(desired.failures_since, now - AN_HOUR_S)
     failed = sum(
         record.state == "failed" and record.attempts >= desired.attempts and max(record.ended_at, record.launched_at) >= since
         for record in observed.records
     )
+    unproven = sum(
+        (_counts(node, desired, observed, now) or (node.state == "none" and node.name in observed.busy))
+        and (node.record is None or node.record.state in {"launched", "failed"})
+        for node in nodes
+    )
     n_wanted = desired.n_workers + desired.has_coordinator
-    return max(0, n_wanted + SPARE_FAILURES - failed)
+    return max(0, n_wanted + SPARE_FAILURES - failed - unproven)
 
 
 def _duplicates(nodes: list[Node], observed: Observed) -> list[Action]:
