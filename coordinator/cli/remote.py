@@ -7,7 +7,8 @@ import os
 import shlex
 import shutil
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,7 +32,17 @@ Nodes = Annotated[
     list[str] | None,
     typer.Option("--node", "-n", metavar="NODE", help="Only this node (name, machine or address); may be given several times."),
 ]
-Level = Literal["debug", "info", "warning", "error"]
+
+
+class Level(StrEnum):
+    """Of log lines, as ``coordinator.fleet.journals`` orders them."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is logged from now on, until Ctrl-C.")]
 OperationOption = Annotated[str, typer.Option("--operation", "--op", metavar="OP", help="Only lines about this operation.")]
 SinceOption = Annotated[str, typer.Option("--since", metavar="AGE", help='Begin so long ago, such as "10m" or "2 h".')]
@@ -57,14 +68,14 @@ def logs(
     node: Nodes = None,
     operation: OperationOption = "",
     since: SinceOption = "",
-    level: LevelOption = "debug",
+    level: LevelOption = Level.DEBUG,
 ) -> None:
     """The journals of all nodes' daemons as one, in the order of time."""
     from coordinator.fleet.journals import Wanted
     from tilefleet.quantities import parse_seconds
 
     since_s = parse_seconds(since) if since else None
-    run(_logs(session, fleet_config(session), node or [], Wanted(operation, level), since_s, follow=follow))
+    run(_logs(session, fleet_config(session), node or [], Wanted(operation, level.value), since_s, follow=follow))
 
 
 async def _logs(session: Session, config: Config, names: list[str], wanted: Any, since_s: float | None, *, follow: bool) -> None:
@@ -87,7 +98,7 @@ async def _logs(session: Session, config: Config, names: list[str], wanted: Any,
 
         await read(
             fleet.transport, targets, wanted, show, miss,
-            since_s=since_s, count=FOLLOWED_TAIL if follow else TAIL, follow=follow,
+            since_s=since_s, count=FOLLOWED_TAIL if follow else TAIL, follow=follow, polled=config.nodes.transport == "ssm",
         )  # fmt: skip
     if missed:
         raise typer.Exit(Unreachable.exit_code)

@@ -112,11 +112,12 @@ def parse(node: str, text: str, number: int = 0) -> Line | None:
 class Merger:
     """Lines of several nodes, each in its own order, into one order. Time is an argument; ``follow``: ends are not awaited."""
 
-    def __init__(self, nodes: Iterable[str], *, follow: bool) -> None:
+    def __init__(self, nodes: Iterable[str], *, follow: bool, window_s: float = WINDOW_S) -> None:
         self._reached_us: dict[str, int] = dict.fromkeys(nodes, -1)
         """Of nodes that may still say something: the time of the last line."""
         self._opening = set(self._reached_us)
         self._follow = follow
+        self._window_s = window_s
         self._waiting: list[tuple[Line, float]] = []
         self._number = 0
 
@@ -140,7 +141,7 @@ class Merger:
     def take(self, now_s: float) -> list[Line]:
         """The lines whose turn it is."""
         complete_us = min(self._reached_us.values(), default=None)
-        window_s = OPENING_S if self._opening else WINDOW_S
+        window_s = max(OPENING_S, self._window_s) if self._opening else self._window_s
         taken = []
         while self._waiting:
             line, arrived_s = self._waiting[0]

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from coordinator.fleet.everywhere import CONNECT_S, Missed, Target
-from coordinator.fleet.journals import Line, Merger, Wanted, command, parse
+from coordinator.fleet.journals import WINDOW_S, Line, Merger, Wanted, command, parse
 from coordinator.fleet.ports import Transport
 from tilefleet.backoff import Backoff
-from tilefleet.errors import TilefleetError, Unreachable
+from tilefleet.errors import OperationFailed, TilefleetError
 
 FOLLOW_S = 12 * 3600.0  # then the command is given again
 ALL_S = 600.0  # for journals that are not followed
+POLL_S = 5.0
 TURN_S = 0.1  # how often followed lines are looked through
 
 
@@ -30,11 +31,14 @@ async def read(
     since_s: float | None = None,
     count: int | None = None,
     follow: bool = False,
+    polled: bool = False,
 ) -> None:
-    """Show the wanted lines of all nodes in the order of time. ``miss`` is told of nodes that cannot be read, once each."""
-    merger = Merger([target.record.name for target in targets], follow=follow)
+    """Show the wanted lines of all nodes in the order of time. ``miss`` is told of nodes that cannot be read, once each.
+    ``polled``: the transport shows nothing before a command has ended, so followed journals are asked for again and again."""
+    nodes = [target.record.name for target in targets]
+    merger = Merger(nodes, follow=follow, window_s=2 * POLL_S if polled else WINDOW_S)
     news = asyncio.Event()
-    readers = [_Reader(transport, target, merger, news, wanted, miss) for target in targets]
+    readers = [_Reader(transport, target, merger, news, wanted, miss, polled=polled) for target in targets]
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(reader.read(since_s, count, follow=follow), name="journal") for reader in readers]
     try:  # no task group: what ``show`` raises, a closed pipe say, is the caller's as it is
@@ -65,6 +69,8 @@ class _Reader:
         news: asyncio.Event,
         wanted: Wanted,
         miss: Callable[[Missed], None],
+        *,
+        polled: bool,
     ) -> None:
         self._transport = transport
         self._target = target
@@ -73,16 +79,18 @@ class _Reader:
         self._news = news
         self._wanted = wanted
         self._miss = miss
+        self._polled = polled
         self._cursor = ""
         self._is_missed = False
 
     async def read(self, since_s: float | None, count: int | None, *, follow: bool) -> None:
         backoff = Backoff(1.0, 15.0)
+        streams = follow and not self._polled
         try:
             while True:
                 try:
-                    await self._once(since_s, count, follow=follow)
-                    backoff.reset()
+                    await self._once(since_s, count, follow=streams)
+                    backoff = Backoff(POLL_S, POLL_S) if self._polled else Backoff(1.0, 15.0)
                 except TilefleetError as error:
                     self._missed(error)
                     if not follow or not error.is_retryable:
@@ -105,7 +113,7 @@ class _Reader:
         finally:
             await connection.close()
         if done.status:
-            raise Unreachable(f"the journal of {self._node} cannot be read: {done.last_lines(2) or f'status {done.status}'}")
+            raise OperationFailed(f"the journal of {self._node} cannot be read: {done.last_lines(2) or f'status {done.status}'}")
 
     def _heard(self, text: str) -> None:
         line = parse(self._node, text)

@@ -17,8 +17,11 @@ from typing import IO, Any
 
 import pytest
 
+from coordinator.fleet.everywhere import Missed, Target
 from coordinator.fleet.files import FleetFiles
+from coordinator.fleet.journals import Line, Wanted
 from coordinator.fleet.node_store import NodeStore
+from coordinator.fleet.reading_journals import read
 from coordinator.fleet.records import Machine, NodeRecord
 from coordinator.fleet.ssh import SshConnection, SshTransport
 from tests.conftest import unique
@@ -255,6 +258,37 @@ class TestFourNodes:
             finally:
                 away.heal()
             assert [line["number"] for line in heard(process.stdout, {"n1": 3})] == [1, 2, 3]
+
+
+async def test_where_nothing_is_seen_before_a_command_ends_journals_are_asked_for_again(four_nodes: list[Node]) -> None:
+    node = four_nodes[3]
+    shown: list[Line] = []
+    target = Target(*known(node))
+    node.run("systemctl stop workerd.service || true; " + SPEAK.replace("COUNT", "3"))
+    wanted, missed = Wanted("cpjh"), list[Missed]()
+    reading = asyncio.create_task(
+        read(transport([node]), [target], wanted, shown.append, missed.append, since_s=1, follow=True, polled=True)
+    )
+    await asyncio.to_thread(until, lambda: [line for line in shown if line.fields["number"] == 3])
+    node.run("systemctl stop workerd.service; " + SPEAK.replace("COUNT", "2"))
+    await asyncio.to_thread(until, lambda: len(shown) > 3 and shown[-1].fields["number"] == 2)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert [line.fields["number"] for line in shown[-5:]] == [1, 2, 3, 1, 2]
+    assert missed == []
+
+
+async def test_a_journal_that_cannot_be_read_is_said_once_in_the_nodes_words(four_nodes: list[Node]) -> None:
+    node, missed = four_nodes[3], list[Missed]()
+    node.run("chmod -x /usr/bin/journalctl")
+    try:
+        await read(transport([node]), [Target(*known(node))], Wanted(), lambda _: None, missed.append, follow=True)
+    finally:
+        node.run("chmod +x /usr/bin/journalctl")
+    [one] = missed
+    assert "the journal of n1 cannot be read" in one.sentence
+    assert "ermission denied" in one.sentence
 
 
 def heard(lines: IO[str], until_number: dict[str, int]) -> list[dict[str, Any]]:
