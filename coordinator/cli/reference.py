@@ -38,6 +38,15 @@ and `is_transposed`), `alpha`, `beta`, `out`, `command`, `submitted_at`, `submit
 
 A matrix (`info`) has `url`, `format`, `shape`, `dtype`, `tile`, `layout`, `is_ours`, `size_bytes`, `is_gzip`,
 `is_fortran_order`, `is_big_endian`. With `--no-wait` the document is `{"id": …}`.
+
+A fleet (`fleet status`; one a line with `--watch`) has `fleet`, `is_made`, `at`, `nodes_up`, `nodes` (each with `name`, `state`
+(`up`, `starting`, `setting up`, `silent`, `unknown`, `failed`, `leaving`, `stopping`, `off`, `lost`, `not set up`), `sentence`,
+`role`, `machine`, `address`, `kind`, `market`, `zone`, `version`, `held`, `operations`, `heard_ago_s`, `age_s`,
+`usd_per_hour`), `coordinator` (`state`: `leads`, `silent`, `resigned`, `none`; `leader`, `version`, `epoch`, `since`, `n_open`,
+`here_pid`), `queues` (by name: `waiting`, `in_flight`, `dead`), `store` (`url`, `objects`, `size_bytes`, `is_all`), `spent_usd`,
+`usd_per_hour`, `troubles`. `fleet up`, `sync` and `start` print `fleet`, `nodes_wanted`, `is_converged`, `ready`, `failures`,
+`refused`, `rolled_back`, `elapsed_s`, `phases_s` (by node and phase), `coordinator`; `fleet down` prints `removed`, `hosts`,
+`left`, `missed`.
 """
 
 
