@@ -55,7 +55,7 @@ async def _keep(config: Config, store: Store, backoff: Backoff) -> None:
             async with held_if_free(store, this_process("the keeper"), watching, _say) as holding:
                 if holding is not None:
                     async with opened(as_chosen(config, record), store, is_keeper=True) as fleet:
-                        await Keeper(fleet).tend(holding, backoff)
+                        await Keeper(fleet, EVERY_S).tend(holding, backoff)
         await asyncio.sleep(EVERY_S)
 
 
@@ -77,7 +77,7 @@ async def _fleet_record(fleet: Fleet) -> FleetRecord | None:
 class Keeper:
     """One turn of the keeper."""
 
-    def __init__(self, fleet: Fleet, *, every_s: float = EVERY_S) -> None:
+    def __init__(self, fleet: Fleet, every_s: float) -> None:
         self._fleet = fleet
         self._every_s = every_s
         self._wishes: tuple[Wish, ...] = ()
