@@ -90,7 +90,8 @@ class _Watched:
         """A file that is being written may have nothing to offer yet: then the old ones stay, and it is read again."""
         if found is not None:
             self._found, self._seen = found, stamp
-            log.info("credentials_renewed", method=found.method)
+            if structlog.is_configured():  # in a daemon; a command or a notebook has other things to print
+                log.info("credentials_renewed", method=found.method)
 
 
 class WatchedCredentials(_Watched):
@@ -136,7 +137,8 @@ def _quietly(load: Callable[[], Any]) -> Any:
     try:
         return load()
     except (BotoCoreError, OSError, ValueError) as error:
-        log.warning("credentials_unreadable", error=str(error))
+        if structlog.is_configured():
+            log.warning("credentials_unreadable", error=str(error))
         return None
 
 
@@ -146,7 +148,8 @@ async def _quietly_async(load: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return await load()
     except (BotoCoreError, OSError, ValueError) as error:
-        log.warning("credentials_unreadable", error=str(error))
+        if structlog.is_configured():
+            log.warning("credentials_unreadable", error=str(error))
         return None
 
 

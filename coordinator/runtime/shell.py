@@ -36,6 +36,7 @@ from tilefleet.version import __version__
 log = structlog.get_logger()
 
 EVENTS_AT_ONCE = 200  # then the loop breathes
+RESTORE_PAUSE_S = 5.0
 
 
 class _Ended(Exception):
@@ -160,7 +161,12 @@ class Shell:
         async with self._restoring:
             if time.monotonic() - self._restored < 1.0:
                 return
-            await outlast(self._make_queues, check=lambda: self.tell(Deafened()))
+            try:
+                await outlast(self._make_queues, check=lambda: self.tell(Deafened()))
+            except TilefleetError as error:  # no permission: whoever may can make them, and nothing here need end for it
+                log.error("queues_not_restored", error=str(error))
+                await asyncio.sleep(RESTORE_PAUSE_S)
+                return
             self._restored = time.monotonic()
             log.warning("queues_restored")
             self.tell(QueueLost())
