@@ -35,8 +35,8 @@ MARKS = {"ok": "✓", "warning": "!", "failure": "✗", "skipped": "–"}
     under="Set-up",
     examples=(
         ("tilefleet doctor", "this machine, or the fleet of ./tilefleet.toml"),
-        ("tilefleet --config fleet.toml doctor", "everything that fleet up needs, before it costs anything"),
-        ("tilefleet --config fleet.toml doctor --policy fleet", "what an administrator has to allow who says fleet up"),
+        ("tilefleet doctor --config fleet.toml", "everything that fleet up needs, before it costs anything"),
+        ("tilefleet doctor --policy fleet --config fleet.toml", "what an administrator has to allow who says fleet up"),
         ("tilefleet doctor --json", "for scripts; the exit code is 0 unless something fails"),
     ),
 )
