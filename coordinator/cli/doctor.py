@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tilefleet.config import Config
 
 UNHEALTHY = 14
+MANAGED_POLICY_CHARACTERS = 6144  # IAM quota, blanks not counted
 POLICIES = ("use", "fleet", "coordinator", "node")
 PolicyOption = Annotated[
     str | None,
@@ -48,7 +49,10 @@ def doctor(session: Session, policy: PolicyOption = None) -> None:
     dozens of requests); one small object is written to the store and removed. Exit code 14 when something fails.
     """
     if policy is not None:
-        session.say(policy_text(session.config(), policy))
+        text = policy_text(session.config(), policy)
+        session.say(text)
+        if len("".join(text.split())) > MANAGED_POLICY_CHARACTERS:
+            session.remark(f"IAM takes {MANAGED_POLICY_CHARACTERS:,} characters in a managed policy: put its statements into two")
         return
     from coordinator.fleet.doctor.examination import examine
     from coordinator.fleet.doctor.findings import is_healthy

@@ -18,7 +18,7 @@ PolicyName = Literal["client", "coordinator", "node"]
 NAMES: tuple[PolicyName, ...] = ("client", "coordinator", "node")
 
 _USE = "Use"
-_OF_SSM = ("AgentOfSystemsManager", "ReachNodesBySystemsManager", "SeeNodesOfSystemsManager")
+_OF_SSM = "SystemsManager"  # ends the names of statements that nodes reached by SSH do without
 _PACKED = Path(__file__).parent / "iam"  # in the wheel (pyproject.toml puts config/iam there)
 _CHECKOUT = Path(__file__).parents[2] / "config" / "iam"
 
@@ -80,7 +80,7 @@ def policy(name: PolicyName, facts: PolicyFacts) -> dict[str, Any]:
     facts = facts._replace(queues_region=facts.queues_region or facts.region)
     document: dict[str, Any] = json.loads(string.Template(template(name)).substitute(facts._asdict()))
     if not facts.is_ssm:
-        document["Statement"] = [one for one in document["Statement"] if one["Sid"] not in _OF_SSM]
+        document["Statement"] = [one for one in document["Statement"] if not one["Sid"].endswith(_OF_SSM)]
     if not facts.prefix:  # a listing of everything names no prefix, and a condition on what is not said never holds
         for statement in document["Statement"]:
             if "s3:prefix" in statement.get("Condition", {}).get("StringLike", {}):

@@ -324,7 +324,7 @@ async def test_a_permission_that_is_missing_is_named_with_its_statement() -> Non
     with recorded("iam:PutRolePolicy", "sqs:CreateQueue") as url:
         findings = await permissions(url)
     assert failures(findings) == {
-        "may run coordinator": "not allowed: sqs:CreateQueue → let an administrator attach the statement RunCoordinator of "
+        "may make queues": "not allowed: sqs:CreateQueue → let an administrator attach the statement MakeQueues of "
         "config/iam/client.json (docs/reference/iam.md)",
         "may make roles": "not allowed: iam:PutRolePolicy → let an administrator attach the statement MakeRoles of "
         "config/iam/client.json (docs/reference/iam.md)",
