@@ -76,16 +76,20 @@ class Listeners(NamedTuple):
             if await self.journal.is_cancelled(operation):
                 self.tell(CancelAsked(operation))
             return
+        self.adopting.add(operation)  # before it is read: two readers would tell of it twice, the second when it is over
+        adopted = None
         try:
             adopted = await self.journal.load(operation)
         except BadInput as error:
             log.error("record_refused", operation=operation, error=str(error))
             await self.journal.refuse(operation, error)
             return
+        finally:
+            if adopted is None:
+                self.adopting.discard(operation)
         if adopted is None:
             await self.journal.forget_unwritten(operation, time.time())
-        elif operation not in self.adopting:
-            self.adopting.add(operation)
+        else:
             log.info("operation_adopted", operation=operation, kind=adopted.record.kind, parts=list(adopted.plans))
             self.tell(adopted)
 

@@ -54,7 +54,7 @@ class SimCoordinator(Process):
     scheduler: Callable[..., Scheduler] = Scheduler
 
     def __init__(self, world: World, name: str) -> None:
-        super().__init__(world.agenda, lambda: world.draws(world.habits.coordinator_dies))
+        super().__init__(world.agenda, world.life(world.habits.coordinator_dies))
         self.world = world
         self.name = name
         self.term: Term | None = None
@@ -128,7 +128,7 @@ class Term(Process):
 
     def __init__(self, host: SimCoordinator, epoch: int) -> None:
         world = host.world
-        super().__init__(world.agenda, lambda: world.draws(world.habits.coordinator_dies))
+        super().__init__(world.agenda, world.life(world.habits.coordinator_dies))
         self.lag_s, self.frozen_until = host.lag_s, host.frozen_until
         self.world = world
         self.host = host
@@ -251,9 +251,7 @@ class Term(Process):
             prefixes += [layout.staging(operation), layout.result(operation)]
         for url in (*map(url_of, prefixes), *command.urls):
             yield from self._patiently(lambda url=url: store.delete_prefix(url), forever)  # type: ignore[misc]
-        mark = url_of(layout.open_mark(operation))
-        yield from self._patiently(lambda: store.objects.pop(mark, None), forever)
-        self.world.ledger.cleaned[operation] = self.agenda.now
+        yield from self._patiently(lambda: self.world.close(operation), forever)
 
     def _load(self, operation: str) -> Steps[Adopted | None]:
         store = self.world.store
@@ -319,9 +317,14 @@ class Term(Process):
             if (yield from store.call(lambda: url_of(layout.cancel(operation)) in store.objects)):
                 self.tell(CancelAsked(operation))
             return
-        adopted = yield from self._load(operation)
-        if adopted is not None and operation not in self.adopting:
-            self.adopting.add(operation)
+        self.adopting.add(operation)
+        adopted = None
+        try:
+            adopted = yield from self._load(operation)
+        finally:
+            if adopted is None:
+                self.adopting.discard(operation)
+        if adopted is not None:
             self.tell(adopted)
 
     def _listen(self, queue: SimQueue, take: Callable[[Received], Steps[None]]) -> Steps[None]:

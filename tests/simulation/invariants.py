@@ -36,9 +36,8 @@ class Ledger:
         """By job: attempts that a fault of the world struck."""
         self.computed: Counter[JobKey] = Counter()
         """By job: how often it was computed and committed."""
-        self.cleaned: dict[str, float] = {}
-        """When an operation's leftovers were gone."""
-        self.cleaning: set[str] = set()
+        self.cleaning: dict[str, float] = {}
+        """When the leftovers of an operation began to be removed, last."""
         self.ended: dict[str, OperationStatus] = {}
         """By operation: the end that readers believed first."""
 
@@ -182,14 +181,14 @@ class Invariants:
         status = self._world.believed(command.operation)
         assert status is not None, f"{command.operation} is cleaned up before anything was said of it"
         assert status.is_ended, f"{command.operation} is cleaned up before its end was written"
-        self._world.ledger.cleaning.add(command.operation)
+        self._world.ledger.cleaning[command.operation] = self._world.now
 
     # ---- the end
 
     def all_is_quiet(self) -> None:
         """Nothing temporary is left of ended operations but what a worker wrote late, and nothing in memory."""
         world = self._world
-        for operation, cleaned in world.ledger.cleaned.items():
+        for operation, cleaned in world.ledger.cleaning.items():
             status = world.believed(operation)
             assert status is not None
             if status.state == "done":

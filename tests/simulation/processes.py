@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from tilefleet.errors import TilefleetError
 
 T = TypeVar("T")
+INFINITE = float("inf")
 
 
 class Signal:
@@ -60,15 +61,15 @@ class Agenda:
 
 
 class Process:
-    """One operating-system process. ``death`` is asked before each step whether this is where it dies."""
+    """One operating-system process, which lives for so many steps."""
 
-    def __init__(self, agenda: Agenda, death: Callable[[], bool]) -> None:
+    def __init__(self, agenda: Agenda, life: float = INFINITE) -> None:
         self.agenda = agenda
         self.is_alive = True
         self.frozen_until = 0.0
         self.lag_s = 0.0
         """By how much its clock is behind: a machine that is suspended does not count the time."""
-        self._death = death
+        self.steps_left = life
 
     def clock(self) -> float:
         """CLOCK_MONOTONIC of its machine."""
@@ -92,20 +93,21 @@ class Process:
             return
         if self.agenda.now < self.frozen_until:
             self.agenda.at(self.frozen_until - self.agenda.now, partial(self._step, steps))
-        elif self._death():
+            return
+        self.steps_left -= 1
+        if self.steps_left < 0:
             self.die()
-        else:
-            self._resume(steps)
-
-    def _resume(self, steps: Steps[Any]) -> None:
+            return
         try:
             wait = next(steps)
         except StopIteration:
             return
-        if not isinstance(wait, tuple):
+        if isinstance(wait, tuple):
+            self._await(steps, *wait)
+        else:
             self.agenda.at(wait, partial(self._step, steps))
-            return
-        signal, timeout_s = wait
+
+    def _await(self, steps: Steps[Any], signal: Signal, timeout_s: float) -> None:
         is_woken = False
 
         def wake() -> None:

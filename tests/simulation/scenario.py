@@ -83,6 +83,8 @@ def drawn_habits(random: Random) -> Habits:
     """Some faults and not others (swarm testing, Groce et al., ISSTA 2012): each is at its worst where few others interfere."""
     share = random.choice((0.15, 0.3, 0.6))
     chosen = {name: random.uniform(*bounds) for name, bounds in FAULTS.items() if random.random() < share}
+    if random.random() < 0.7:  # a hang takes a quarter of an hour to be noticed, which takes long to simulate
+        chosen.pop("hang", None)
     slowness = random.choice((5.0, 20.0, 100.0))
     return CALM._replace(is_steady=False, job_s=random.choice((0.3, 1.5, 4.0)), slowness=slowness, **chosen)
 

@@ -21,7 +21,7 @@ from workerd.attempt import Failure, Verdict, judge
 from workerd.context import STORE_PATIENCE_S, Outcome
 from workerd.control import FRESH_S, ControlWatch
 from workerd.leases import LeaseBook
-from workerd.pipeline import FLUSH_S, POLL_S, PREFETCH_PAUSE_S, SLOTS, UNREPORTED
+from workerd.pipeline import FLUSH_S, PREFETCH_PAUSE_S, SLOTS, UNREPORTED
 from workerd.roster import Roster
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FOREVER_S = 3600.0
 DRAIN_S = 20.0
+HUNG_S = 120.0  # a job that takes longer is as good as one that hangs: the bound of the whole counts on the policy against that
+POLL_S = 10.0  # instead of 2: nothing depends on it but how many steps an idle worker takes
 
 
 class Letter(NamedTuple):
@@ -44,7 +46,7 @@ class SimWorker(Process):
     lease_book: Callable[[float], LeaseBook] = LeaseBook
 
     def __init__(self, world: World, name: str, incarnation: str) -> None:
-        super().__init__(world.agenda, lambda: world.draws(world.habits.worker_dies))
+        super().__init__(world.agenda, world.life(world.habits.worker_dies))
         self.world = world
         self.name = name
         self.incarnation = incarnation
@@ -175,6 +177,7 @@ class SimWorker(Process):
         if world.draws(habits.hang) and world.may_hang(self):
             world.ledger.trouble(job)
             duration_s = world.hang_s
+        world.has_hung |= duration_s > HUNG_S
         yield duration_s
 
     def commit(self, job: Job, *, is_right: bool) -> Steps[None]:

@@ -13,7 +13,7 @@ from coordinator.core.settings import SchedulerSettings
 from tests.simulation.coordinators import SimCoordinator, Term
 from tests.simulation.faults import CALM, Habits
 from tests.simulation.invariants import Invariants, Ledger
-from tests.simulation.processes import Agenda
+from tests.simulation.processes import INFINITE, Agenda
 from tests.simulation.queues import SimQueue
 from tests.simulation.store import SimStore, url_of
 from tests.simulation.workers import SimWorker
@@ -61,6 +61,8 @@ class World:
         self._is_one_machine = is_one_machine
         self._hanging: set[str] = set()
         self._submitted: list[str] = []
+        self.opened: set[str] = set()
+        """Whose open mark stands, or is about to be written."""
         self._n_made = 0
         self._epoch = 0
         self.start_coordinator()
@@ -113,6 +115,12 @@ class World:
         self.habits = CALM._replace(job_s=self.habits.job_s)
         for service in (self.store, self.jobs, self.completions, self.operations, self.dead_jobs):
             service.habits = self.habits
+        for process in (*self.workers, *self.coordinators, *self.terms()):
+            process.steps_left = INFINITE
+
+    def life(self, dies: float) -> float:
+        """How many steps a process has before it that dies before each with that probability."""
+        return self.random.expovariate(dies) if dies else INFINITE
 
     def _repeat(self, every_s: float, action: Callable[[], None]) -> None:
         def again() -> None:
@@ -127,6 +135,7 @@ class World:
     def submit(self, record: OperationRecord) -> None:
         """The open mark, the record, the message."""
         self._submitted.append(record.id)
+        self.opened.add(record.id)
         self.store.put(url_of(layout.open_mark(record.id)), b"")
         self.store.put(url_of(layout.record(record.id)), record)
         self.operations.put_in(encode(Submit(self.settings.fleet, record.id)))
@@ -134,6 +143,11 @@ class World:
     def cancel(self, operation: str) -> None:
         self.store.put(url_of(layout.cancel(operation)), b"")
         self.operations.put_in(encode(Cancel(self.settings.fleet, operation)))
+
+    def close(self, operation: str) -> None:
+        """Remove the open mark."""
+        self.store.objects.pop(url_of(layout.open_mark(operation)), None)
+        self.opened.discard(operation)
 
     def records(self) -> list[str]:
         """The operations that were ever submitted."""
@@ -150,7 +164,7 @@ class World:
 
     def all_ended(self) -> bool:
         """Every operation has ended and was cleaned up after."""
-        return not any(url_of(layout.open_mark(operation)) in self.store.objects for operation in self._submitted)
+        return not self.opened
 
     # ---- coordinators
 
@@ -239,7 +253,6 @@ class World:
         if worker.incarnation in self._hanging or 2 * len(self._hanging) + 2 > len(self.workers):
             return False
         self._hanging.add(worker.incarnation)
-        self.has_hung = True
         return True
 
     def drain(self, worker: SimWorker) -> None:
