@@ -150,8 +150,9 @@ class Launcher:
         cap = self._recipe.max_instances
         if not cap:
             return
-        running = await instances.described(self._account, ("instance-state-name", ["pending", "running"]))
-        count = len({one["InstanceId"] for one in (*running, *self._recent().values())})
+        states = {one["InstanceId"]: one["State"]["Name"] for one in await instances.described(self._account)}
+        states = {one["InstanceId"]: "pending" for one in self._recent().values()} | states  # not shown yet, but there
+        count = sum(state in {"pending", "running"} for state in states.values())
         if count >= cap:
             raise DoesNotFit(
                 f"{node} was not launched: {count} instances run in {self._account.region} already, and ec2.max_instances is "
