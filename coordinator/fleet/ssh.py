@@ -73,17 +73,14 @@ class SshTransport:
         try:
             if self._settings.jump:
                 door = await asyncio.to_thread(self._bastion)
-                bastion = await Login(door, keys, self._settings.keepalive.s, began).open(self._limit_s(began, deadline_s))
-            login = Login(to, keys, self._settings.keepalive.s, began)
-            connection = await login.open(self._limit_s(began, deadline_s), bastion)
+                bastion = await Login(door, keys, self._settings, began, deadline_s).open()
+            login = Login(to, keys, self._settings, began, deadline_s)
+            connection = await login.open(bastion)
             return SshConnection(connection, bastion, to, self._contents, needs_sudo=await login.needs_sudo(connection))
         except BaseException:
             if bastion is not None:
                 bastion.abort()
             raise
-
-    def _limit_s(self, began: float, deadline_s: float) -> float:
-        return max(0.1, min(self._settings.connect.s, began + deadline_s - asyncio.get_running_loop().time()))
 
     def _bastion(self) -> Destination:
         address = parse_address(self._settings.jump, "ssh.jump")

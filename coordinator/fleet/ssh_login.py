@@ -19,6 +19,7 @@ from coordinator.fleet import refusals
 from coordinator.fleet.known_hosts import fingerprint
 from coordinator.fleet.refusals import Destination
 from tilefleet.errors import NotAllowed, NotFound, TilefleetError
+from tilefleet.fleet_config import SshSection
 
 if TYPE_CHECKING:
     import asyncssh
@@ -44,11 +45,12 @@ class Keys(NamedTuple):
 class Login:
     """One try at opening a connection, and what was seen on the way."""
 
-    def __init__(self, to: Destination, keys: Keys, keepalive_s: float, began: float) -> None:
+    def __init__(self, to: Destination, keys: Keys, settings: SshSection, began: float, deadline_s: float) -> None:
         self._to = to
         self._keys = keys
-        self._keepalive_s = keepalive_s
+        self._settings = settings
         self._began = began
+        self._ends_at = began + deadline_s
         self._offered = list(keys.names)
         self._limit: asyncio.Timeout | None = None
         self._is_answered = False
@@ -56,7 +58,7 @@ class Login:
         self._banner = ""
         self._agent: asyncssh.SSHAgentClient | None = None
 
-    async def open(self, limit_s: float, tunnel: asyncssh.SSHClientConnection | None = None) -> asyncssh.SSHClientConnection:
+    async def open(self, tunnel: asyncssh.SSHClientConnection | None = None) -> asyncssh.SSHClientConnection:
         """Raises what ``refusals`` has for it."""
         import asyncssh
 
@@ -65,7 +67,7 @@ class Login:
         _silence_the_log()
         try:
             pinned = [asyncssh.import_public_key(key) for key in self._to.host_keys]
-            async with asyncio.timeout(limit_s) as self._limit:
+            async with asyncio.timeout(self._within(self._settings.connect.s)) as self._limit:
                 return await asyncssh.connect(
                     self._to.address,
                     self._to.port,
@@ -81,7 +83,7 @@ class Login:
                     gss_host=None,
                     encryption_algs=CIPHERS,
                     compression_algs=["none"],  # what is sent is packed
-                    keepalive_interval=self._keepalive_s,
+                    keepalive_interval=self._settings.keepalive.s,
                     keepalive_count_max=MISSED,
                 )
         except (OSError, ValueError, asyncssh.Error) as error:
@@ -95,7 +97,7 @@ class Login:
         import asyncssh
 
         try:
-            async with asyncio.timeout(LOG_IN_S):
+            async with asyncio.timeout(self._within(LOG_IN_S)):
                 done = await connection.run(f"/bin/sh -c {shlex.quote(_PROBE)}", stderr=asyncssh.STDOUT, errors="replace")
         except (OSError, asyncssh.Error) as error:
             connection.abort()
@@ -140,7 +142,12 @@ class Login:
     def _answered(self) -> None:
         self._is_answered = True
         if self._limit is not None:
-            self._limit.reschedule(asyncio.get_running_loop().time() + LOG_IN_S)
+            with suppress(RuntimeError):  # the limit has passed in the same moment
+                self._limit.reschedule(asyncio.get_running_loop().time() + self._within(LOG_IN_S))
+
+    def _within(self, limit_s: float) -> float:
+        """A limit of its own, within the deadline of all tries."""
+        return max(0.1, min(limit_s, self._ends_at - asyncio.get_running_loop().time()))
 
     async def _agent_keys(self) -> Any:
         """The agent's keys, once, when all others were refused."""

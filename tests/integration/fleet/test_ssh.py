@@ -267,6 +267,34 @@ class TestWhoIsNotTalkedTo:
         assert "takes connections on port" in str(said)
         assert "says nothing" in str(said)
 
+    async def test_one_that_hangs_after_the_log_in_is_not_waited_for(self, sshd: Sshd, files: FleetFiles) -> None:
+        async def hang(process: asyncssh.SSHServerProcess[str]) -> None:
+            await process.stdin.read()
+
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        authorized = str(sshd.client_key.parent / "authorized")
+        hanging = await asyncssh.listen(
+            "127.0.0.1", 0, server_host_keys=[key], authorized_client_keys=authorized, process_factory=hang
+        )
+        machine, record = node(sshd, port=hanging.get_port())
+        pinned = msgspec.structs.replace(record, host_keys=(key.export_public_key().decode().strip(),))
+        async with hanging:
+            said = await refusal(sshd, files, machine, pinned)
+        assert isinstance(said, Unreachable)
+        assert "then says nothing" in str(said)
+
+    async def test_one_that_ends_every_connection_is_tried_until_the_deadline(self, sshd: Sshd, files: FleetFiles) -> None:
+        def turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            turned.append(1)
+            writer.close()
+
+        turned: list[int] = []
+        async with await asyncio.start_server(turn_away, "127.0.0.1", 0) as server:
+            said = await refusal(sshd, files, *node(sshd, port=server.sockets[0].getsockname()[1]))
+        assert isinstance(said, Unreachable)
+        assert "ends the connection before we are logged in" in str(said)
+        assert len(turned) > 1
+
     async def test_a_user_without_a_shell_is_told_from_one_without_a_key(
         self, tmp_path: Path, files: FleetFiles, start: Callable[..., Sshd]
     ) -> None:
