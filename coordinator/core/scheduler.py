@@ -241,8 +241,8 @@ class Scheduler:
         worker.held, worker.heartbeat = frozenset(message.held), now
         for held in message.held:
             attempt = self._attempt(held)
-            if attempt is not None and attempt.holder != message.incarnation:
-                attempt.holder, attempt.held_since = message.incarnation, now
+            if attempt is not None:
+                attempt.take(message.incarnation, now)
         for held in let_go:  # its completion is on the way; should it be lost, the attempt counts as nobody's from now on
             attempt = self._attempt(held)
             if attempt is not None and attempt.holder == message.incarnation:
@@ -316,8 +316,8 @@ class Scheduler:
         run, stage = self._find(job.operation, job.stage)
         if run is None or stage is None or run.is_ended or not 0 <= job.index < stage.n_jobs or stage.is_done(job.index):
             return
-        if job.epoch != self.epoch or job.attempt < stage.newest_attempt(job.index):
-            return  # overtaken: a newer one is under way, and has deliveries of its own
+        if job.epoch != self.epoch or job.attempt < stage.newest_attempt(job.index) or stage.is_held(job.index):
+            return  # overtaken by one that has deliveries of its own, or a worker that lives has it all the same
         stage.out.pop(job.index, None)
         why = "by the queue: every worker that took it died or let its lease end"
         self._end(run, "failed", patience.given_up_error(run, stage, job.index, why), now)

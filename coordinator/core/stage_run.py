@@ -26,6 +26,12 @@ class Attempt(msgspec.Struct):
     is_doubled: bool = False
     """A second one was sent because this one took too long."""
 
+    def take(self, holder: str, now: float) -> None:
+        """A worker says that it has it. Of two that say so by turns (a message delivered twice), the first says since when."""
+        if self.holder is None:
+            self.held_since = now
+        self.holder = holder
+
 
 class StageRun:
     """Which jobs of a stage are done, out, or waiting to be tried again."""
@@ -58,6 +64,10 @@ class StageRun:
 
     def is_done(self, index: int) -> bool:
         return bool(self._done[index >> 3] & (1 << (index & 7)))
+
+    def is_held(self, index: int) -> bool:
+        """Whether a worker that lives says that it has the newest attempt."""
+        return index in self.out and self.out[index].holder is not None
 
     def mark_done(self, index: int, now: float) -> bool:
         """Count a job as done; False when it was already, or does not exist."""

@@ -16,13 +16,15 @@ NEVER = float("inf")
 class Message:
     """One message in the queue."""
 
-    __slots__ = ("body", "number", "receives", "visible")
+    __slots__ = ("body", "deliveries", "number", "receives", "visible")
 
     def __init__(self, body: str, number: int, visible: float) -> None:
         self.body = body
         self.number = number
         self.visible = visible
         self.receives = 0
+        self.deliveries = 0
+        """As ``receives``, and those that the queue made twice."""
 
 
 class SimQueue:
@@ -34,7 +36,6 @@ class SimQueue:
         self.habits = habits
         self.messages: dict[int, Message] = {}
         self.exists = True
-        self.n_deliveries = 0
         self._agenda = agenda
         self._random = random
         self._lease_s = lease_s
@@ -139,11 +140,11 @@ class SimQueue:
                 del self.messages[message.number]
                 self._dead.put_in(message.body)
                 continue
-            message.receives += 1
-            self.n_deliveries += 1
+            message.deliveries += 1
             if self._random.random() >= self.habits.duplicate:  # else it stays visible: delivered twice
+                message.receives += 1
                 message.visible = now + self._lease_s
-            received.append(Received(message.body, f"{message.number}/{message.receives}", message.receives))
+            received.append(Received(message.body, f"{message.number}/{message.deliveries}", message.receives))
         return received
 
     def _delete(self, handle: str) -> None:
@@ -156,9 +157,9 @@ class SimQueue:
             del self.messages[message.number]
 
     def _message(self, handle: str) -> Message | None:
-        number, _, receives = handle.partition("/")
+        number, _, deliveries = handle.partition("/")
         message = self.messages.get(int(number))
-        return message if message is not None and message.receives == int(receives) else None
+        return message if message is not None and message.deliveries == int(deliveries) else None
 
     def _must_exist(self) -> None:
         if not self.exists:

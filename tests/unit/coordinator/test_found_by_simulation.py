@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.core import patience, stragglers
+from coordinator.core.events import DeadLettered
 from coordinator.core.plans import Part, Plan
 from tests.unit.coordinator.driven import Driven, random_record
 from tests.unit.coordinator.examples import record
@@ -42,6 +43,29 @@ def test_a_job_that_hangs_alone_in_its_stage_is_given_to_another_worker_again_an
     here.done(here.take()[0])
     here.work_off()
     assert here.state(made) == "done"
+
+
+def test_a_dead_letter_of_a_job_that_a_live_worker_holds_does_not_fail_the_operation() -> None:
+    here = Driven()
+    made = here.adopt(random_record(n_jobs=1))
+    (job,) = here.take()
+    here.hold(job)
+    here.say(DeadLettered(job))
+    assert here.state(made) == "running"
+    here.done(job)
+    here.work_off()
+    assert here.state(made) == "done"
+
+
+def test_two_workers_that_both_hold_an_attempt_do_not_hide_from_each_other_how_long() -> None:
+    here = Driven(n_workers=3)
+    here.adopt(random_record(n_jobs=1))
+    (job,) = here.take()
+    for _ in range(int(stragglers.OVERDUE_S / 5) + 3):
+        here.hold(job, name="w0", incarnation="i0")
+        here.hold(job, name="w1", incarnation="i1")
+        here.wait(5)
+    assert [again.attempt for again in here.sent] == [1]
 
 
 def test_a_worker_that_hangs_does_not_keep_the_leftovers_of_an_ended_operation_for_ever() -> None:
