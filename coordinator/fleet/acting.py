@@ -35,6 +35,7 @@ from coordinator.fleet.reconcile import (
     reconcile,
 )
 from coordinator.fleet.records import NodeRecord
+from tilefleet.errors import DoesNotFit, Unreachable
 
 COMMAND_TRIES = 3  # of a launch: capacity comes back within minutes or not at all
 FIRST_PAUSE = 3  # looks
@@ -96,8 +97,8 @@ class Acting:
         nodes = {node.name: node for node in nodes_of(observed)}
         self._roles |= {node.name: node.role for node in nodes.values()}
         for node in nodes.values():
-            if node.state == "stopped" and node.record is not None and not node.record.stopped_at and node.name not in self.busy:
-                await self._hands.note_stop(node)
+            if node.name not in self.busy:
+                await self._hands.note_power(node)
         actions = [
             action
             for action in reconcile(self.desired, observed, now)
@@ -173,7 +174,10 @@ class Acting:
         began = time.monotonic()
         for each in wanted:
             self._watch(PhaseEvent(each.node, "launch", "begun"))
-        machines, refused = await self._fleet.provider.launch(wanted)
+        try:
+            machines, refused = await self._fleet.provider.launch(wanted)
+        except (DoesNotFit, Unreachable) as error:  # nothing could be launched, now; what is there goes on
+            machines, refused = [], [Refused(node, str(error)) for node, _ in wanted]
         for machine in machines:
             took_s = time.monotonic() - began
             record = await self._hands.recorded(Node(machine.node, machine.role, machine, None))

@@ -78,7 +78,7 @@ class Hands:
         return await self.save(
             replace(
                 record, state="ready", release=installer.release, settings=installer.settings(record.role), attempts=0, step="",
-                failure="", phases_s=record.phases_s | phases.took_s, ready_at=time.time(),
+                failure="", phases_s=record.phases_s | phases.took_s, ready_at=time.time(), stopped_at=0.0,
             )
         )  # fmt: skip
 
@@ -164,9 +164,16 @@ class Hands:
             await self._fleet.provider.start([machine])
         return await self.save(replace(record, spent_usd=node_usd(record, now), launched_at=now, stopped_at=0.0))
 
-    async def note_stop(self, node: Node) -> None:
-        """It is switched off: from here on it costs nothing but its disk."""
-        await self.save(replace(await self.recorded(node), stopped_at=time.time()))
+    async def note_power(self, node: Node) -> None:
+        """It was switched off, or on again, by somebody else: while it is off it costs nothing but its disk."""
+        record, now = node.record, time.time()
+        if record is None or node.machine is None or record.ended_at or not self._fleet.provider.can_launch:
+            return
+        if node.state == "stopped" and not record.stopped_at:
+            await self.save(replace(record, stopped_at=now))
+        elif node.state == "running" and record.stopped_at:
+            again = replace(record, spent_usd=node_usd(record, now), launched_at=node.machine.launched_at or now)
+            await self.save(replace(again, stopped_at=0.0))
 
     async def accept(self, node: Node) -> NodeRecord:
         """It came back by itself."""

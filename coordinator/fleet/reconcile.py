@@ -19,6 +19,7 @@ running           failed, worker heard            Accept: it came back by itself
 running           failed, attempts used           GiveUp (launched machines); none (hosts: they are reported)
 running           launched, failed, none          SetUp
 running           ready, worker silent too long   Restart: set up again; when that fails it is ``failed``
+running           ready, told to stop (hosts)     Restart
 running           ready, other release, settings  Update, when asked for, one at a time, the coordinator last
 running           ready                           none
 ================  ==============================  ==================================================================
@@ -238,6 +239,8 @@ def _running(node: Node, desired: Desired, observed: Observed, now: float) -> Ac
         if record.attempts < desired.attempts:
             return SetUp(node.name)
         return GiveUp(node.name) if desired.hosts is None else None
+    if record.stopped_at and desired.hosts is not None:
+        return Restart(node.name)
     since = _silent_since(node, observed)
     return Restart(node.name) if since is not None and now - since > desired.replace_after_s else None
 

@@ -15,7 +15,7 @@ from coordinator.fleet.ports import Refused
 from coordinator.fleet.records import Machine
 from tests.integration.fleet.simulated import TICK_S, SimulatedInstaller, World, node_records
 from tilefleet.config import Config, CoordinatorSection, FleetSection, StoreSection
-from tilefleet.errors import NotAllowed
+from tilefleet.errors import DoesNotFit, NotAllowed
 from tilefleet.fleet_config import HostsSection, NodesSection
 from tilefleet.quantities import Duration
 from tilefleet.store import Stores, file_url
@@ -182,6 +182,22 @@ async def test_machines_that_do_not_start_are_replaced(world: World) -> None:
 async def test_a_provider_that_does_not_answer_for_a_moment_is_waited_for(world: World) -> None:
     world.faults["list", "*"] = 3
     assert (await up(world)).is_converged
+
+
+async def test_when_nothing_can_be_launched_what_is_there_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await up(world)
+    world.lose("n1")
+    world.faults["packages", "n2"] = 1
+    await world.fleet.nodes.save(replace((await node_records(world))["n2"], state="failed", attempts=1))
+
+    async def refuse(_: object) -> None:
+        raise DoesNotFit("the account may have no more instances: VcpuLimitExceeded")
+
+    monkeypatch.setattr(world.provider, "launch", refuse)
+    outcome = await up(world)
+    assert outcome.refused == (Refused("n4", "the account may have no more instances: VcpuLimitExceeded"),)
+    assert not outcome.is_converged
+    assert outcome.ready == ("n2", "n3")
 
 
 async def test_credentials_that_are_refused_end_it_with_their_sentence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,8 @@ def test_hosts_are_set_up_and_never_launched_and_those_no_longer_named_are_undon
     assert reconcile(hosts, observed, NOW) == []
     assert not is_converged(hosts, observed, NOW)
     assert reconcile(hosts, fleet(good(1), good(2), good(3)), NOW) == [Drain("n3")]
+    stopped = (machine(2), record(2, stopped_at=NOW - 60))
+    assert reconcile(hosts, fleet(good(1), stopped, silent=("n2",)), NOW) == [Restart("n2")]
 
 
 def test_a_second_machine_under_one_name_goes() -> None:
