@@ -16,6 +16,7 @@
     dead/<op or "message">-<hash>.json     a job that died, or a message in the jobs queue that nobody could read
     leader/<epoch>                         created by the coordinator that takes the lead
     control/<epoch>.json                   the leader's beacon and orders, rewritten every few seconds
+    probe-<8 letters and digits>           for seconds, to measure the store and what is allowed in it
     fleet/fleet.json                       written once by the first ``fleet up``
     fleet/turns/<number>                   who wants to change the fleet's machines: the lowest that lives may
     fleet/nodes/<node>.json                a node: its machine, its pinned host keys, how far its set-up is
@@ -148,7 +149,7 @@ def artefact(digest: str, file: str) -> str:
 
 _OWN = re.compile(
     rf"({OPERATIONS}|matrices|staging)/[{ALPHABET}]{{12}}/.|{OPEN}/[{ALPHABET}]{{12}}\Z|{DEAD}/[^/]+\.json\Z"
-    rf"|{LEADER}/[0-9]+\Z|{CONTROL}/[0-9]+\.json\Z|fleet/."
+    rf"|{LEADER}/[0-9]+\Z|{CONTROL}/[0-9]+\.json\Z|fleet/.|probe-[{ALPHABET}]{{8}}\Z"
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +18,7 @@ from coordinator.runtime.leadership import beacon, newest_epoch
 from tilefleet import aws
 from tilefleet.config import Config
 from tilefleet.errors import NotAllowed, NotFound, TilefleetError
+from tilefleet.ids import encode
 from tilefleet.quantities import format_seconds
 from tilefleet.sqs import SqsQueues
 from tilefleet.store import Stores
@@ -118,7 +119,7 @@ async def store(config: Config) -> list[Finding]:
     """List, create, read, refuse to create again, and remove one small object."""
     area, here = "store", config.store.url
     place = Stores(config.store).open(here)
-    key = f"probe-{secrets.token_hex(8)}"
+    key = f"probe-{encode(os.urandom(8), 8)}"
     began = time.monotonic()
     try:
         await place.folders("")
