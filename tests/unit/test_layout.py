@@ -66,6 +66,6 @@ def test_a_fleets_own_keys_are_known_and_those_that_people_put_beside_them_are_n
     own = [key for key in own if key not in {layout.operation(OP), layout.result(OP), layout.staging(OP)}] + below
     own.append("probe-3f9k2m7q")  # of a worker that was killed while it measured
     assert [key for key in own if not layout.is_own(key)] == []
-    people = ["C.zarr/zarr.json", "matrices/mine.npy", "operations/notes.txt", "fleetwide.csv", "probe-results.npy", "open/question.md",
-              "dead/a/b.json", "leader/of/the/pack", "staging", f"x/{layout.record(OP)}"]  # fmt: skip
+    people = ["C.zarr/zarr.json", "matrices/mine.npy", "operations/notes.txt", "fleetwide.csv", "probe-results.npy",
+              "open/question.md", "dead/a/b.json", "leader/of/the/pack", "staging", f"x/{layout.record(OP)}"]  # fmt: skip
     assert [key for key in people if layout.is_own(key)] == []
