@@ -14,7 +14,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from coordinator.fleet.fleet import Fleet
-from coordinator.fleet.hands import Hands
+from coordinator.fleet.hands import Hands, needs_note
 from coordinator.fleet.hearing import Hearing
 from coordinator.fleet.observing import Ears
 from coordinator.fleet.phases import NodeFailed
@@ -91,19 +91,26 @@ class Acting:
         """Whether something is left to do, now or after a pause."""
         return any(not self._is_hopeless(action) for action in reconcile(self.desired, observed, time.time()))
 
+    def is_due(self, observed: Observed) -> bool:
+        """Whether something is to be begun now."""
+        is_noted = any(needs_note(node) for node in nodes_of(observed)) and self._fleet.provider.can_launch
+        return bool(self._due(observed)) or is_noted
+
+    def _due(self, observed: Observed) -> list[Action]:
+        return [
+            action
+            for action in reconcile(self.desired, observed, time.time())
+            if not self._is_hopeless(action) and self._postponed.get(action.node, 0.0) <= time.monotonic()
+        ]
+
     async def begin(self, observed: Observed) -> None:
         """Begin what is to be done and not under way."""
-        now = time.time()
         nodes = {node.name: node for node in nodes_of(observed)}
         self._roles |= {node.name: node.role for node in nodes.values()}
         for node in nodes.values():
-            if node.name not in self.busy:
+            if node.name not in self.busy and needs_note(node):
                 await self._hands.note_power(node)
-        actions = [
-            action
-            for action in reconcile(self.desired, observed, now)
-            if not self._is_hopeless(action) and self._postponed.get(action.node, 0.0) <= time.monotonic()
-        ]
+        actions = self._due(observed)
         launches = [action for action in actions if isinstance(action, Launch)]
         if launches and (wanted := await self._claimed(launches, nodes)):
             self._start({action.node for action in wanted}, self._launch(wanted))

@@ -136,6 +136,10 @@ class Convergence:
         """What there is now."""
         return await look(self._fleet.provider, self._fleet.nodes, self._ears, self._acting.busy)
 
+    def is_to_act(self, observed: Observed) -> bool:
+        """Whether something is under way, or to be begun now."""
+        return bool(self._acting.busy) or self._acting.is_due(observed)
+
     async def act(self, observed: Observed) -> None:
         """Begin what is to be done. Raises what the provider or the store refused of what was begun before."""
         self._acting.raise_failures()

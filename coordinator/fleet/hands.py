@@ -166,13 +166,13 @@ class Hands:
 
     async def note_power(self, node: Node) -> None:
         """It was switched off, or on again, by somebody else: while it is off it costs nothing but its disk."""
-        record, now = node.record, time.time()
-        if record is None or node.machine is None or record.ended_at or not self._fleet.provider.can_launch:
+        record, machine, now = node.record, _machine_of(node), time.time()
+        if record is None or not self._fleet.provider.can_launch:
             return
-        if node.state == "stopped" and not record.stopped_at:
+        if node.state == "stopped":
             await self.save(replace(record, stopped_at=now))
-        elif node.state == "running" and record.stopped_at:
-            again = replace(record, spent_usd=node_usd(record, now), launched_at=node.machine.launched_at or now)
+        else:
+            again = replace(record, spent_usd=node_usd(record, now), launched_at=machine.launched_at or now)
             await self.save(replace(again, stopped_at=0.0))
 
     async def accept(self, node: Node) -> NodeRecord:
@@ -248,6 +248,13 @@ class Hands:
                 launched_at=machine.launched_at or time.time(), usd_per_hour=price.usd_per_hour if price is not None else 0.0,
             )
         )  # fmt: skip
+
+
+def needs_note(node: Node) -> bool:
+    """Whether a machine was switched off or on without its record saying so."""
+    if node.record is None or node.record.ended_at:
+        return False
+    return (node.state == "stopped" and not node.record.stopped_at) or (node.state == "running" and node.record.stopped_at > 0)
 
 
 def _machine_of(node: Node) -> Machine:

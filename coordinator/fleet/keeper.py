@@ -1,7 +1,7 @@
 """Looks after the fleet's machines while a coordinator leads: replaces what is lost or sick, scales, keeps to the budget.
 
-The rules: it has the fleet's turn whenever no command wants it, and lets go of it at once when one does; whatever goes wrong
-here is logged and tried again, and never reaches the scheduler.
+The rules: it looks without asking, and takes the fleet's turn only when there is something to do and no command has it; it lets
+go as soon as one wants it. Whatever goes wrong here is logged and tried again, and never reaches the scheduler.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from coordinator.fleet.convergence import Convergence, desired_of, prune
 from coordinator.fleet.costs import rate_usd_per_hour, spent_usd
 from coordinator.fleet.fleet import Fleet, opened
+from coordinator.fleet.node_store import NodeStore
 from coordinator.fleet.picture import Desired, Observed, nodes_of
 from coordinator.fleet.ports import PhaseEvent
 from coordinator.fleet.records import FleetRecord
@@ -30,7 +31,6 @@ log = structlog.get_logger()
 
 EVERY_S = 15.0
 LEAST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0  # after a failure: of credentials, of a network, of a setting
-PRUNE_EVERY_S = 3600.0
 
 
 async def keep(config: Config, store: Store) -> None:
@@ -47,15 +47,11 @@ async def keep(config: Config, store: Store) -> None:
 
 
 async def _keep(config: Config, store: Store, backoff: Backoff) -> None:
-    watching = Watching(store)
     while True:
-        async with opened(config, store, is_keeper=True) as fleet:
-            record = await _fleet_record(fleet)
+        record = await _fleet_record(store)
         if record is not None:
-            async with held_if_free(store, this_process("the keeper"), watching, _say) as holding:
-                if holding is not None:
-                    async with opened(as_chosen(config, record), store, is_keeper=True) as fleet:
-                        await Keeper(fleet, EVERY_S).tend(holding, backoff)
+            async with opened(as_chosen(config, record), store, is_keeper=True) as fleet:
+                await Keeper(fleet, record, EVERY_S).run(backoff)
         await asyncio.sleep(EVERY_S)
 
 
@@ -67,49 +63,56 @@ def as_chosen(config: Config, record: FleetRecord) -> Config:
     )
 
 
-async def _fleet_record(fleet: Fleet) -> FleetRecord | None:
+async def _fleet_record(store: Store) -> FleetRecord | None:
     try:
-        return await fleet.nodes.fleet()
-    except NotFound:
+        return await NodeStore(store).fleet()
+    except NotFound:  # of the bucket: somebody takes the fleet down
         return None
 
 
 class Keeper:
-    """One turn of the keeper."""
+    """Looks at the fleet again and again, and takes its turn when there is something to do."""
 
-    def __init__(self, fleet: Fleet, every_s: float) -> None:
+    def __init__(self, fleet: Fleet, record: FleetRecord, every_s: float) -> None:
         self._fleet = fleet
+        self._record = record
         self._every_s = every_s
+        self._convergence = Convergence(fleet, desired_of(fleet), _say_phase, _say, is_patient=True)
+        self._watching = Watching(fleet.store)
         self._wishes: tuple[Wish, ...] = ()
         self._n_wanted: int | None = None
         self._is_over = False
         self._price_usd: float | None = None
-        self._pruned = float("-inf")
 
-    async def tend(self, holding: Holding, backoff: Backoff | None = None) -> None:
-        """Until somebody wants the turn, or there is no fleet any more."""
-        log.info("keeper_began", turn=holding.number)
-        convergence = Convergence(self._fleet, desired_of(self._fleet), _say_phase, _say, is_patient=True)
+    async def run(self, backoff: Backoff | None = None) -> None:
+        """Until there is no fleet any more, or ``fleet up`` was told otherwise."""
+        while (record := await _fleet_record(self._fleet.store)) is not None and _choices(record) == _choices(self._record):
+            self._record = record
+            if self._convergence.is_to_act(await self._look()):
+                async with held_if_free(self._fleet.store, this_process("the keeper"), self._watching, _say) as holding:
+                    if holding is not None:
+                        await self._act(holding)
+            if backoff is not None:
+                backoff.reset()
+            await asyncio.sleep(self._every_s)
+
+    async def _act(self, holding: Holding) -> None:
+        """Until nothing is left to do, or somebody wants the turn."""
+        log.info("keeper_acts", turn=holding.number)
         try:
-            while not holding.is_wanted.is_set():
-                record = await self._fleet.nodes.fleet()
-                if record is None:
-                    return
-                await self._round(convergence, record)
-                if backoff is not None:
-                    backoff.reset()
-                await _until(holding.is_wanted, self._every_s)
-        finally:
-            await convergence.end()
-            log.info("keeper_paused", turn=holding.number)
-
-    async def _round(self, convergence: Convergence, record: FleetRecord) -> None:
-        if time.monotonic() - self._pruned > PRUNE_EVERY_S:
             await prune(self._fleet)
-            self._pruned = time.monotonic()
-        observed = await convergence.look()
-        convergence.desired = await self._desired(observed, convergence.control, record)
-        await convergence.act(observed)
+            while not holding.is_wanted.is_set() and self._convergence.is_to_act(observed := await self._look()):
+                await self._convergence.act(observed)
+                await _until(holding.is_wanted, self._fleet.poll_s)
+        finally:
+            await self._convergence.end()
+            log.info("keeper_rests", turn=holding.number)
+
+    async def _look(self) -> Observed:
+        """What there is; what there should be follows from it."""
+        observed = await self._convergence.look()
+        self._convergence.desired = await self._desired(observed, self._convergence.control, self._record)
+        return observed
 
     async def _desired(self, observed: Observed, control: Control | None, record: FleetRecord) -> Desired:
         desired = desired_of(self._fleet)
@@ -141,6 +144,10 @@ class Keeper:
         elif scaled.n != self._n_wanted:
             log.info("fleet_scaled", n=scaled.n, before=self._n_wanted, reason=scaled.reason)
         self._is_over, self._n_wanted = scaled.is_over, scaled.n
+
+
+def _choices(record: FleetRecord) -> tuple[str, int, str]:
+    return record.uid, record.count, record.coordinator
 
 
 def limits_of(config: Config) -> Limits:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from coordinator.fleet import keeper, turn
 from coordinator.fleet.convergence import converge, desired_of
 from coordinator.fleet.keeper import Keeper
-from coordinator.fleet.turn import Watching, held, held_if_free
+from coordinator.fleet.turn import held
 from tests.integration.fleet.simulated import TICK_S, World, node_records
 from tilefleet.config import Config, CoordinatorSection, FleetSection, StoreSection
 from tilefleet.fleet_config import NodesSection
@@ -65,11 +65,10 @@ async def kept(world: World) -> AsyncIterator[None]:
 
 
 async def _keep(world: World) -> None:
-    watching = Watching(world.store)
     while True:
-        async with held_if_free(world.store, "keeper", watching, world.tell) as holding:
-            if holding is not None:
-                await Keeper(world.fleet, TICK_S).tend(holding)
+        record = await world.fleet.nodes.fleet()
+        if record is not None:
+            await Keeper(world.fleet, record, TICK_S).run()
         await asyncio.sleep(TICK_S)
 
 
@@ -167,3 +166,13 @@ async def test_its_failures_are_logged_and_it_goes_on(
         task.cancel()
     await asyncio.gather(keeping, leading, return_exceptions=True)
     assert "keeper_met_a_bug" in capsys.readouterr().out
+
+
+async def test_while_there_is_nothing_to_do_no_command_waits_for_it(a_world: Callable[[NodesSection], World]) -> None:
+    world = a_world(NODES)
+    async with kept(world):
+        world.told.clear()
+        await asyncio.sleep(5 * TICK_S)
+        async with held(world.store, "fleet sync", world.tell) as holding:
+            assert holding.number == 1, "it never asked for a turn"
+        assert world.told == []
