@@ -21,7 +21,7 @@ from coordinator.fleet.release import bundled
 from coordinator.fleet.steps import SetUp, Step, settings_digest
 from coordinator.fleet.wheelhouse import Artefacts
 from tilefleet.config import Config, CoordinatorSection
-from tilefleet.errors import DoesNotFit, TilefleetError, Unreachable
+from tilefleet.errors import DoesNotFit, NodesFailed, TilefleetError, Unreachable
 from tilefleet.toml import to_toml
 
 __all__ = ["Facts", "SetUp", "StepFailed", "looked_at", "perform", "planned", "set_up", "settings_digest", "unwatched"]
@@ -34,11 +34,8 @@ def unwatched(_: PhaseEvent) -> None:
     """A ``Watch`` of nobody's."""
 
 
-class StepFailed(TilefleetError):
+class StepFailed(NodesFailed):
     """A step of a node's set-up did not work out."""
-
-    code = "step_failed"
-    exit_code = 13
 
     def __init__(self, node: str, step: str, sentence: str, *, may_pass: bool = False) -> None:
         super().__init__(f"{node}: {step}: {sentence}")
