@@ -9,6 +9,8 @@ import ast
 import json
 import re
 import tomllib
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -16,6 +18,7 @@ import pytest
 
 from coordinator.fleet import policies
 from coordinator.fleet.policies import PolicyFacts, facts_of, policy, use_only
+from coordinator.fleet.release import pack
 from tests.unit.fleet.calls import ROOT, made, operations
 from tilefleet.errors import BadConfig
 
@@ -230,3 +233,10 @@ def test_a_store_outside_s3_has_no_policy() -> None:
 
 def test_names_of_roles_are_not_longer_than_iam_takes() -> None:
     assert max(len(policies.role_name("f" * 40, role)) for role in ("node", "coordinator")) <= 64
+
+
+def test_a_release_carries_the_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILEFLEET_STATE", str(tmp_path))
+    with zipfile.ZipFile(pack().wheel) as wheel:
+        packed = {name: wheel.read(f"coordinator/fleet/iam/{name}.json").decode() for name in policies.NAMES}
+    assert packed == {name: policies.template(name) for name in policies.NAMES}
