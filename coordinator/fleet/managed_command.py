@@ -18,7 +18,8 @@ from coordinator.fleet.remote_command import KILL_S
 SHOWN_CHARACTERS = 23_500  # of 24,000; what does not fit is cut anyway
 _MARK = "tilefleet-output"
 
-# Quoted words are set in front: script, url (of what the script reads; may be empty), seconds. Busybox has all of it.
+# Quoted words are set in front: script, url (of what the script reads; may be empty), seconds. A command that is cancelled
+# is killed, which leaves what it started; the guard sees that.
 _WRAPPER = (
     """
 exec 2>&1
@@ -41,8 +42,14 @@ printf %s "$script" | base64 -d | gzip -dc >"$place/script"
 umask 022
 late=no
 began=$(date +%s)
-timeout -k KILL_S "$seconds" /bin/sh "$place/script" <"$in" >"$place/out" 2>&1
+timeout -k KILL_S "$seconds" /bin/sh "$place/script" <"$in" >"$place/out" 2>&1 &
+main=$!
+setsid /bin/sh -c 'while kill -0 $1; do sleep 1; done; kill -s TERM $2' sh $$ $main </dev/null >/dev/null 2>&1 &
+guard=$!
+wait $main
 status=$?
+kill -s KILL $guard 2>/dev/null
+kill -s KILL -- -$main 2>/dev/null
 test $status -ge 124 && test $(($(date +%s) - began)) -ge "$seconds" && late=late
 for size in 65536 32768 16384; do
   packed=$(tail -c $size "$place/out" | gzip -c | base64 | tr -d '\\n')

@@ -121,6 +121,18 @@ class SsmConnection:
 
     async def _run(self, command: str, deadline_s: float) -> managed_command.Said:
         """Raises Unreachable when the node did not take the command, or did not end it in time."""
+        sending = asyncio.create_task(self._sent(command, deadline_s))
+        try:
+            async with asyncio.timeout(deadline_s + GRACE_S):
+                return self._judged(await self._ended(await asyncio.shield(sending)))
+        except (asyncio.CancelledError, TimeoutError) as error:
+            await asyncio.shield(self._cancel(sending))
+            if isinstance(error, TimeoutError):
+                raise refusals.too_slow(self._to, deadline_s) from None
+            raise
+
+    async def _sent(self, command: str, deadline_s: float) -> str:
+        """Its id."""
         with aws.errors(f"a command for {self._to.node} by Systems Manager"):
             sent = await self._client.send_command(
                 InstanceIds=[self._to.address],
@@ -129,16 +141,7 @@ class SsmConnection:
                 Comment="tilefleet",
                 Parameters={"commands": [command], "executionTimeout": [str(round(deadline_s + GRACE_S))]},
             )
-        command_id = sent["Command"]["CommandId"]
-        try:
-            async with asyncio.timeout(deadline_s + GRACE_S):
-                return self._judged(await self._ended(command_id))
-        except BaseException as error:
-            if not isinstance(error, TilefleetError):
-                await asyncio.shield(self._cancel(command_id))
-            if isinstance(error, TimeoutError):
-                raise refusals.too_slow(self._to, deadline_s) from None
-            raise
+        return str(sent["Command"]["CommandId"])
 
     async def _ended(self, command_id: str) -> dict[str, Any]:
         backoff = Backoff(FIRST_LOOK_S, LAST_LOOK_S)
@@ -166,9 +169,11 @@ class SsmConnection:
             raise NotAllowed(f"Systems Manager may not run commands on {self._to.who}; check the policy of its role")
         raise refusals.gone(self._to, f"Systems Manager says {detail!r}", words)
 
-    async def _cancel(self, command_id: str) -> None:
+    async def _cancel(self, sending: asyncio.Task[str]) -> None:
+        """Also when it is just being sent: it is not known then whether it was."""
         with suppress(TimeoutError, TilefleetError):
             async with asyncio.timeout(CANCEL_S):
+                command_id = await sending
                 with aws.errors("Systems Manager"):
                     await self._client.cancel_command(CommandId=command_id, InstanceIds=[self._to.address])
 

@@ -94,6 +94,7 @@ class SystemsManager:
 
     def _cancel(self, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self._commands[asked["CommandId"]].kill()
+        self._commands[asked["CommandId"]].wait()
         return 200, {}
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ import os
 import shlex
 import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +21,7 @@ from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.known_hosts import fingerprint
 from coordinator.fleet.records import Machine, NodeRecord
 from coordinator.fleet.ssh import SshConnection, SshTransport
+from tests.integration.fleet.processes import gone, until, written
 from tests.integration.fleet.sshd import Sshd, free_port, running_sshd, why_no_sshd
 from tilefleet.config import Config
 from tilefleet.errors import DoesNotFit, NotAllowed, NotFound, TilefleetError, Unreachable
@@ -384,26 +384,6 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     process.wait()
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    """Looks again and again, for as long as a test may take."""
-
-    def look() -> None:
-        while not is_so():
-            time.sleep(0.01)
-
-    await asyncio.to_thread(look)
-
-
-async def written(path: Path) -> None:
-    await until(lambda: path.exists() and path.read_text(encoding="utf-8").endswith("\n"))
-
-
-async def gone(path: Path) -> None:
-    """Until the process that wrote its number there is no more."""
-    await written(path)
-    await until(lambda: not _runs(path.read_text(encoding="utf-8").strip()))
-
-
 async def settles(path: Path) -> None:
     """Until nobody writes to it any more."""
     await until(lambda: not any(_is_open(process, path) for process in Path("/proc").glob("[0-9]*")))
@@ -411,13 +391,6 @@ async def settles(path: Path) -> None:
 
 def parts(directory: Path) -> list[Path]:
     return list(directory.glob("remote.*.part"))
-
-
-def _runs(process: str) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").split()[2] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _is_open(process: Path, path: Path) -> bool:

@@ -17,6 +17,7 @@ import pytest_asyncio
 from coordinator.fleet.records import Machine, NodeRecord
 from coordinator.fleet.ssm import SsmConnection, SsmTransport
 from tests.conftest import Server
+from tests.integration.fleet.processes import gone, written
 from tests.integration.fleet.systems_manager import OUTPUT_CHARACTERS, SystemsManager, running_systems_manager
 from tilefleet.config import Config, StoreSection
 from tilefleet.errors import BadConfig, DoesNotFit, NotAllowed, NotFound, Unreachable
@@ -119,13 +120,21 @@ class TestRunning:
     async def test_a_script_may_end_with_any_status(self, connection: SsmConnection) -> None:
         assert (await connection.run("exit 124", deadline_s=30)).status == 124
 
-    async def test_what_is_cancelled_here_is_cancelled_there(self, connection: SsmConnection, service: SystemsManager) -> None:
-        running = asyncio.create_task(connection.run("sleep 300", deadline_s=60))
-        await asyncio.to_thread(service.wait_until_asked, "GetCommandInvocation")
+    async def test_what_is_cancelled_here_ends_there(
+        self, connection: SsmConnection, service: SystemsManager, tmp_path: Path
+    ) -> None:
+        running = asyncio.create_task(connection.run(f"echo $$ >{tmp_path}/process; sleep 300", deadline_s=60))
+        await written(tmp_path / "process")
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
         assert service.times_asked("CancelCommand") == 1
+        await gone(tmp_path / "process")
+
+    async def test_what_a_script_leaves_behind_ends_with_it(self, connection: SsmConnection, tmp_path: Path) -> None:
+        done = await connection.run(f"sleep 300 & echo $! >{tmp_path}/process; echo ready", deadline_s=30)
+        assert done == (0, "ready\n")
+        await gone(tmp_path / "process")
 
     async def test_being_throttled_is_no_failure(self, connection: SsmConnection, service: SystemsManager) -> None:
         service.throttled = 4

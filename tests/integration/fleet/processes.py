@@ -1,0 +1,35 @@
+"""Waiting for processes that a script on a "node" of this machine started: they write their number into a file."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Looks again and again, for as long as a test may take."""
+
+    def look() -> None:
+        while not is_so():
+            time.sleep(0.01)
+
+    await asyncio.to_thread(look)
+
+
+async def written(path: Path) -> None:
+    await until(lambda: path.exists() and path.read_text(encoding="utf-8").endswith("\n"))
+
+
+async def gone(path: Path) -> None:
+    """Until the process that wrote its number there is no more."""
+    await written(path)
+    await until(lambda: not _runs(path.read_text(encoding="utf-8").strip()))
+
+
+def _runs(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
