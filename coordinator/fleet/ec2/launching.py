@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 from coordinator.fleet.ec2 import instances, tags
 from coordinator.fleet.ec2.account import CONSISTENT_S, Account
-from coordinator.fleet.ec2.network import Subnet
-from coordinator.fleet.ec2.pools import Pool, in_words, is_of_market, number_of, ordered, refusal
+from coordinator.fleet.ec2.pools import Pool, Subnet, in_words, is_of_market, number_of, ordered, refusal
 from coordinator.fleet.ec2.template import Template
 from coordinator.fleet.ports import Refused, Wanted
 from tilefleet.aws import code_of

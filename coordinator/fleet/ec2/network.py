@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import ipaddress
 import urllib.request
-from typing import Any, NamedTuple
+from typing import Any
 
 from coordinator.fleet.ec2 import tags
 from coordinator.fleet.ec2.account import Account, consistent
+from coordinator.fleet.ec2.pools import Subnet
 from coordinator.fleet.ports import Tell
 from tilefleet.config import Config
 from tilefleet.errors import AlreadyExists, BadConfig, Unreachable
@@ -21,13 +22,6 @@ from tilefleet.errors import AlreadyExists, BadConfig, Unreachable
 ADDRESS_URL = "https://checkip.amazonaws.com"  # answers with the caller's public address
 ADDRESS_DEADLINE_S = 10.0
 SSH = 22
-
-
-class Subnet(NamedTuple):
-    """Part of a VPC in one zone."""
-
-    id: str
-    zone: str
 
 
 async def vpc(account: Account, config: Config) -> str:

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from coordinator.fleet.ec2.network import Subnet
-
 Market = Literal["on-demand", "spot"]
+
+
+class Subnet(NamedTuple):
+    """Part of a VPC in one zone."""
+
+    id: str
+    zone: str
 
 
 class Pool(NamedTuple):

@@ -135,15 +135,13 @@ class Ec2Provider:
         return console.keys_on_console(await self._console(machine.id))
 
     async def _console(self, id_: str) -> str:
-        import base64
-
         each: tuple[dict[str, Any], ...] = ({"Latest": True}, {})
         for options in each:  # instances that are not of the Nitro kind have no latest output
             try:
                 answer = await self._account.call("ec2", "get_console_output", InstanceId=id_, **options)
             except TilefleetError:
                 continue
-            return base64.b64decode(answer.get("Output", "")).decode("utf-8", "replace")
+            return str(answer.get("Output", ""))
         return ""
 
     async def price(self, machine_kind: str = "", market: str = "") -> Price | None:

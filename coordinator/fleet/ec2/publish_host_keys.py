@@ -66,7 +66,7 @@ def signed(url: str, region: str, body: bytes, role: dict[str, str], at: str) ->
         key = hmac.new(key, word.encode(), hashlib.sha256).digest()
     signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
     given = f"AWS4-HMAC-SHA256 Credential={role['AccessKeyId']}/{scope}, SignedHeaders={names}, Signature={signature}"
-    sent = {name: value for name, value in headers.items() if name != "host"}
+    sent = {name: value for name, value in headers.items() if name != "host"} | {"Content-Type": "text/plain"}
     return urllib.request.Request(  # noqa: S310
         parts._replace(path=urllib.parse.quote(parts.path)).geturl(),
         data=body,

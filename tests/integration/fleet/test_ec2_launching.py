@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -213,7 +214,7 @@ async def test_stop_start_and_what_cannot_be_stopped(proxy: Proxy, eyes: aws.Eye
     ],
 )
 async def test_mistakes_in_the_configuration_are_said(
-    moto_server: Server, tmp_path: Path, ec2: dict[str, object], sentence: str
+    moto_server: Server, tmp_path: Path, ec2: dict[str, Any], sentence: str
 ) -> None:
     settings = aws.config(moto_server.endpoint_url, **ec2)
     async with aws.provider_of(settings, tmp_path) as provider:

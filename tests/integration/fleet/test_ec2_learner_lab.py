@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import Server, unique
 from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import proxy_to
 
-GIVEN = {"instance_profile": "LabInstanceProfile", "key_name": "vockey", "max_instances": 500, "instance_types": ("t3.large",)}
+GIVEN: dict[str, Any] = {
+    "instance_profile": "LabInstanceProfile",
+    "key_name": "vockey",
+    "max_instances": 500,
+    "instance_types": ("t3.large",),
+}
 
 
 def _lab(eyes: aws.Eyes) -> None:

@@ -10,7 +10,7 @@ import pytest
 from coordinator.fleet.records import Price
 from tests.conftest import Server
 from tests.integration.fleet import ec2_account as aws
-from tests.integration.fleet.aws_proxy import ec2_refusal, json_answer, proxy_to, xml
+from tests.integration.fleet.aws_proxy import Answer, ec2_refusal, json_answer, proxy_to, xml
 from tests.unit.fleet.test_prices import PRODUCT
 
 LIST = "pricing:GetProducts"
@@ -32,8 +32,12 @@ async def test_the_price_list_goes_before_the_table_and_is_asked_once(moto_serve
     with proxy_to(moto_server.endpoint_url) as proxy:
         asked: list[str] = []
         dearer = json.dumps(PRODUCT).replace("0.1785000000", "0.2000000000")
-        answer = json.dumps({"FormatVersion": "aws_v1", "PriceList": [dearer]})
-        proxy.answers[LIST] = lambda body: asked.append(body) or json_answer(answer)
+
+        def answer(body: str) -> Answer:
+            asked.append(body)
+            return json_answer(json.dumps({"FormatVersion": "aws_v1", "PriceList": [dearer]}))
+
+        proxy.answers[LIST] = answer
         async with aws.provider_of(aws.config(proxy.endpoint_url), tmp_path) as provider:
             for _ in range(2):
                 assert await provider.price() == Price("c7i.xlarge", "on-demand", 0.2, "AWS price list, 2026-11-20")
@@ -69,5 +73,6 @@ async def test_where_no_spot_price_can_be_had_the_most_that_it_may_be(moto_serve
         async with aws.provider_of(aws.config(proxy.endpoint_url, market="spot"), tmp_path) as provider:
             price = await provider.price()
             assert price is not None
-            assert (price.market, price.usd_per_hour) == ("spot", pytest.approx(0.1785))
+            assert price.market == "spot"
+            assert price.usd_per_hour == pytest.approx(0.1785)
             assert price.source.startswith("at most, as on demand: bundled table")

@@ -14,7 +14,7 @@ from tests.integration.fleet.aws_proxy import Proxy, is_read, proxy_to
 from tilefleet.config import Config
 from tilefleet.errors import NotAllowed
 
-SHARDS = 6  # of the calls, so that they run side by side
+SHARDS = 10  # of the calls, so that they run side by side
 WHOLE = sorted(
     ["bucket", "instance", "instance", "instance profile", "launch template", "role", "security group"]
     + ["queue"] * 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from coordinator.fleet.ec2 import pools, tags
-from coordinator.fleet.ec2.network import Subnet
+from coordinator.fleet.ec2.pools import Subnet
 
 A, B, C = (Subnet(f"subnet-{zone}", f"us-east-1{zone}") for zone in "abc")
 KINDS = ("c7i.xlarge", "c6i.xlarge")
