@@ -13,13 +13,16 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from coordinator.fleet.acting import Acting, Failure
+from coordinator.fleet.costs import rate_usd_per_hour, spent_usd
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.observing import Ears, look
 from coordinator.fleet.picture import Desired, Observed, is_given_up, is_good, nodes_of
 from coordinator.fleet.ports import Refused, Tell, Watch
 from coordinator.fleet.reconcile import is_converged, waits_for
 from coordinator.fleet.records import Role
+from coordinator.fleet.scaling import Load, limits_of, over_budget
 from tilefleet.backoff import persist
+from tilefleet.errors import DoesNotFit
 from tilefleet.records import Control
 
 __all__ = ["Failure", "Outcome", "converge", "desired_of", "observe", "update_all"]
@@ -72,8 +75,11 @@ async def observe(fleet: Fleet) -> Observed:
 async def converge(fleet: Fleet, desired: Desired, *, watch: Watch, tell: Tell, once: bool = False) -> Outcome:
     """Make it so, and wait until it is, or until nothing more can be done. ``once``: one round of actions, and their end.
 
-    Cancelled at any time it leaves what is done, written down; called again it goes on from there.
+    Cancelled at any time it leaves what is done, written down; called again it goes on from there. Raises DoesNotFit when the
+    fleet's budget is used up: its keeper would end at once what is made here.
     """
+    if desired.n_workers and fleet.provider.can_launch:
+        await _check_budget(fleet)
     if desired.failures_since:
         await forgive(fleet)
     await prune(fleet)
@@ -82,6 +88,15 @@ async def converge(fleet: Fleet, desired: Desired, *, watch: Watch, tell: Tell, 
         return await convergence.run(once=once)
     finally:
         await convergence.end()
+
+
+async def _check_budget(fleet: Fleet) -> None:
+    record, now = await fleet.nodes.fleet(), time.time()
+    records = await fleet.nodes.nodes()
+    age_s = now - record.created_at if record is not None else 0.0
+    load = Load(0, spent_usd=spent_usd(record, records, now), rate_usd_per_hour=rate_usd_per_hour(records), age_s=age_s)
+    if reason := over_budget(limits_of(fleet.config.nodes), load):
+        raise DoesNotFit(reason)
 
 
 async def update_all(fleet: Fleet, desired: Desired, *, watch: Watch, tell: Tell) -> Outcome:

@@ -19,7 +19,7 @@ from coordinator.fleet.node_store import NodeStore
 from coordinator.fleet.picture import Desired, Observed, nodes_of
 from coordinator.fleet.ports import PhaseEvent
 from coordinator.fleet.records import FleetRecord
-from coordinator.fleet.scaling import Limits, Load, Scale, Wish, scale
+from coordinator.fleet.scaling import Load, Scale, Wish, limits_of, scale
 from coordinator.fleet.turn import Holding, Watching, held_if_free, this_process
 from tilefleet.backoff import Backoff
 from tilefleet.config import Config
@@ -118,7 +118,9 @@ class Keeper:
         desired = desired_of(self._fleet)
         if not self._fleet.provider.can_launch:
             return desired  # machines that cost nothing here, and are there or not
-        scaled = scale(limits_of(self._fleet.config), await self._load(observed, control, record), self._wishes, time.time())
+        scaled = scale(
+            limits_of(self._fleet.config.nodes), await self._load(observed, control, record), self._wishes, time.time()
+        )
         self._wishes = scaled.wishes
         self._say_scale(scaled)
         return replace(desired, n_workers=scaled.n, has_coordinator=desired.has_coordinator and not scaled.is_over)
@@ -148,15 +150,6 @@ class Keeper:
 
 def _choices(record: FleetRecord) -> tuple[str, int, str]:
     return record.uid, record.count, record.coordinator
-
-
-def limits_of(config: Config) -> Limits:
-    """The settings that bear on the number of nodes."""
-    nodes = config.nodes
-    return Limits(
-        count=nodes.count, min_nodes=nodes.min_nodes, max_nodes=nodes.max_nodes, finish_in_s=nodes.finish_in.s,
-        idle_s=nodes.idle.s, max_cost_usd=nodes.max_cost_usd, max_hours=nodes.max_hours,
-    )  # fmt: skip
 
 
 def _say_phase(event: PhaseEvent) -> None:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from tilefleet.fleet_config import NodesSection
+
 START_S = 150.0  # from launch to hello on EC2: one and a half minutes to boot, one to install
 DRAIN_S = 180.0  # worker.drain, a terminate, and the keeper's own interval
 NOTHING_USD = 1e-6  # an hour of no machine costs that little
@@ -33,6 +35,14 @@ class Limits(msgspec.Struct, frozen=True):
     idle_s: float = 300.0
     max_cost_usd: float = 0.0
     max_hours: float = 0.0
+
+
+def limits_of(nodes: NodesSection) -> Limits:
+    """Those of a configuration."""
+    return Limits(
+        count=nodes.count, min_nodes=nodes.min_nodes, max_nodes=nodes.max_nodes, finish_in_s=nodes.finish_in.s,
+        idle_s=nodes.idle.s, max_cost_usd=nodes.max_cost_usd, max_hours=nodes.max_hours,
+    )  # fmt: skip
 
 
 class Load(NamedTuple):

@@ -315,6 +315,16 @@ async def test_hosts_that_fail_are_reported_and_stay_and_are_tried_again_by_the_
         await asyncio.gather(leading, return_exceptions=True)
 
 
+async def test_a_fleet_whose_budget_is_used_up_is_not_made(world: World) -> None:
+    world.fleet.config = replace(world.fleet.config, nodes=replace(world.fleet.config.nodes, max_hours=1.0))
+    record = await world.fleet.nodes.found("test")
+    await world.fleet.nodes.save_fleet(replace(record, created_at=record.created_at - 3600))
+    with pytest.raises(DoesNotFit, match=r"nodes\.max_hours is 1"):
+        await up(world)
+    assert world.calls == []
+    assert (await up(world, replace(desired_of(world.fleet), n_workers=0))).is_converged, "taking it down is free"
+
+
 async def test_a_look_changes_nothing(world: World) -> None:
     await up(world)
     world.calls.clear()

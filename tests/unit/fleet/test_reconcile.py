@@ -179,6 +179,15 @@ def test_hosts_are_set_up_and_never_launched_and_those_no_longer_named_are_undon
     assert reconcile(hosts, fleet(good(1), stopped, silent=("n2",)), NOW) == [Restart("n2")]
 
 
+def test_the_coordinator_of_hosts_is_the_machine_that_is_named() -> None:
+    hosts = replace(WANTED, hosts=("i-1",), n_workers=1, has_coordinator=True, coordinator_host="i-2")
+    there = (machine(2, role="coordinator"), None)
+    assert reconcile(hosts, fleet(good(1), there), NOW) == [SetUp("n2")]
+    other = (machine(3, role="coordinator"), record(3, role="coordinator"))
+    assert reconcile(hosts, fleet(good(1), there, other), NOW) == [SetUp("n2"), Terminate("n3")]
+    assert reconcile(replace(hosts, has_coordinator=False), fleet(good(1), other), NOW) == [Terminate("n3")]
+
+
 def test_a_second_machine_under_one_name_goes() -> None:
     twin = Machine("i-99", "n2", "running", launched_at=NOW)
     observed = fleet(good(1), good(2))
