@@ -93,7 +93,8 @@ def agree(session: Session, question: str, *, is_agreed: bool, expected: str = "
     if is_agreed:
         return
     if session.is_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise BadInput(f"{question.rstrip('?: ')}: nobody is at a terminal to be asked; say --yes to go on without")
+        asked = question.partition("?")[0]
+        raise BadInput(f'nobody is at a terminal to answer "{asked}?"; nothing was done; say --yes to go on without being asked')
     typer.echo(f"{question} ", nl=False, err=True)
     answer = sys.stdin.readline().strip()
     if answer.lower() not in {expected.lower(), "y" if expected == "yes" else expected.lower()}:

@@ -25,6 +25,7 @@ class Display(AbstractContextManager["Display"]):
         self.what = what
         self.steps = Steps()
         self._began = time.monotonic()
+        self._failures: set[str] = set()
 
     def __exit__(self, *exc_info: object) -> None:
         """End of the display."""
@@ -37,9 +38,15 @@ class Display(AbstractContextManager["Display"]):
     def watch(self, event: PhaseEvent) -> None:
         """A phase of a node began or ended."""
         self.steps.take(event, self.elapsed_s)
+        if event.state == "failed":
+            self._failures.add(f"{event.node}: {event.phase}: {event.sentence}")
 
     def tell(self, text: str) -> None:
         """Something was made, found or removed."""
+
+    def is_told(self, text: str) -> bool:
+        """Whether it was seen already as the failure of a phase."""
+        return text in self._failures
 
 
 class Lines(Display):
@@ -50,7 +57,7 @@ class Lines(Display):
         self._print(line(event, self.elapsed_s))
 
     def tell(self, text: str) -> None:
-        self._print(f"{self.elapsed_s:6.1f} s  {text}")
+        self._print("" if self.is_told(text) else f"{self.elapsed_s:6.1f} s  {text}")
 
     def _print(self, text: str) -> None:
         if text:
@@ -82,7 +89,8 @@ class Table(Display):
             self._console.print(line(event, self.elapsed_s), style="red", markup=False, emoji=False)
 
     def tell(self, text: str) -> None:
-        self._console.print(f"{self.elapsed_s:6.1f} s  {text}", markup=False, emoji=False)
+        if not self.is_told(text):
+            self._console.print(f"{self.elapsed_s:6.1f} s  {text}", markup=False, emoji=False)
 
     def __rich__(self) -> Any:
         from rich.console import Group

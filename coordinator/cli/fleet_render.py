@@ -24,9 +24,9 @@ def text(report: Report, config: Config, now_s: float, columns: int | None) -> s
     if not report.is_made:
         return "\n".join([f"fleet {config.fleet.name}: {NOTHING_YET}", *report.troubles])
     workers = [node for node in picture.nodes if node.role == "worker"]
-    head = f"fleet {config.fleet.name}: {picture.n_up} of {count_text(len(workers), 'node')} up" if workers else (
-        f"fleet {config.fleet.name}: {NOTHING_YET}"
-    )  # fmt: skip
+    head = f"fleet {config.fleet.name}: " + (
+        f"{picture.n_up} of {count_text(len(workers), 'node')} up" if workers else "no nodes; 'tilefleet fleet up' makes them"
+    )
     rows = [("coordinator", _coordinator(picture.coordinator, report, config, now_s)), ("cost", _cost(report, config))]
     rows += [(f"queue {name}", _counts(counts)) for name, counts in (report.queues or {}).items()]
     rows.append(("store", _store(report.store, config)))

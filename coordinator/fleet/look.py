@@ -83,7 +83,7 @@ async def look(fleet: Fleet, ears: Ears, *, is_patient: bool = True) -> Report:
     if silent and fleet.config.nodes.transport == "ssh":
         found = _picture(machines, records, record, lead, await _answering(silent))
     log = str(fleet.files.coordinator_log)
-    is_made = record is not None or any(machine.launched_at for machine in machines)
+    is_made = record is not None or any(machine.launched_at and machine.state != "gone" for machine in machines)
     told = troubles.others + (troubles.absent if is_made else [])
     return Report(found, is_made, queues, size, here.running_pid(fleet.files), log, tuple(dict.fromkeys(told)))
 
