@@ -86,7 +86,7 @@ def test_an_operation_outlasts_the_credentials_it_began_with(far: Fleet, lab: La
     assert len(refused.stderr.splitlines()) == 1
 
     lab.write("ASIAHALFWAY")
-    until(lambda: _lines(far, "w1", "credentials_renewed"), "the worker has read the file")
+    until(lambda: bool(_lines(far, "w1", "credentials_renewed")), "the worker has read the file")
     lab.write(SECOND)
     assert here.run("watch", operation, "--progress", "none").returncode == 0
     for name in ("w1", "coordinator"):
