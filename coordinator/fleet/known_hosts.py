@@ -6,7 +6,6 @@ The rule: a key that is not written down is unknown, a revoked one is never trus
 from __future__ import annotations
 
 import base64
-import binascii
 import fnmatch
 import hashlib
 import hmac
@@ -82,7 +81,7 @@ def _matches_hash(pattern: str, name: str) -> bool:
         return False
     try:
         salt, digest = base64.b64decode(parts[2], validate=True), base64.b64decode(parts[3], validate=True)
-    except binascii.Error:
+    except ValueError:
         return False
     return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), digest)
 
@@ -90,5 +89,5 @@ def _matches_hash(pattern: str, name: str) -> bool:
 def _is_key(blob: str) -> bool:
     try:
         return base64.b64decode(blob, validate=True)[:3] == b"\0\0\0"  # begins with the length of its type
-    except binascii.Error:
+    except ValueError:
         return False

@@ -7,7 +7,6 @@ script itself is packed as well, as Systems Manager takes ``{{…}}`` in command
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import shlex
 import zlib
@@ -85,7 +84,7 @@ def unwrapped(shown: str) -> Said | None:
         return None
     try:
         output = gzip.decompress(base64.b64decode(words[3], validate=True))
-    except (binascii.Error, OSError, EOFError, zlib.error):
+    except (ValueError, OSError, EOFError, zlib.error):  # not base64, not packed, cut
         return None
     return Said(int(words[1]), output.decode(errors="replace"), words[2] == "late")
 
