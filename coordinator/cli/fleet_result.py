@@ -53,7 +53,7 @@ def conclude(session: Session, fleet: Fleet, result: Result) -> None:
 
 def _up_text(result: Result) -> str:
     n_up = len(result.outcome.ready)
-    return f"{n_up} of {count_text(result.n_wanted, 'node')} {'is' if n_up == 1 else 'are'} up"
+    return f"{n_up} of {count_text(result.n_wanted, 'node')} {'is' if 1 in (n_up, result.n_wanted) else 'are'} up"
 
 
 def incomplete(result: Result) -> NodesFailed:

@@ -1,0 +1,147 @@
+"""``tilefleet fleet`` with EC2, as real processes against the stand-in. Its instances never boot, so no node comes up: what is
+seen here is what is said before, what happens when nothing works, and that nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.conftest import Server, unique
+
+TIMEOUT_S = 100
+
+CONFIG = """\
+[fleet]
+name = "{name}"
+kind = "remote"
+
+[store]
+url = "s3://{name}-store/x"
+endpoint_url = "{url}"
+
+[queues]
+endpoint_url = "{url}"
+
+[coordinator]
+beacon = "500 ms"
+
+[nodes]
+provider = "ec2"
+count = 2
+boot = "3 s"
+attempts = 1
+
+[ec2]
+endpoint_url = "{url}"
+ssh_from = "192.0.2.0/24"
+"""
+
+
+class Cloud:
+    """A fleet's config, and the command line that is said about it."""
+
+    def __init__(self, directory: Path, server: Server) -> None:
+        self.name = unique("f")
+        self.server = server
+        self.environment = {
+            **os.environ, "TILEFLEET_STATE": str(directory / "state"), "TILEFLEET_CONFIG": str(directory / "fleet.toml"),
+        }  # fmt: skip
+        (directory / "fleet.toml").write_text(CONFIG.format(name=self.name, url=server.endpoint_url), encoding="utf-8")
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "coordinator.cli.main", "fleet", *words], env=self.environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def say(self, *words: str, status: int = 0) -> tuple[str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == status, f"{words} ended with {process.returncode}:\n{out}\n{err}"
+        assert "Traceback" not in err
+        return out, err
+
+    def told_by(self, *words: str) -> Any:
+        return json.loads(self.say(*words, "--json")[0])
+
+    def instances(self) -> set[str]:
+        """States of the fleet's instances."""
+        ec2 = boto3.client("ec2", endpoint_url=self.server.endpoint_url, region_name="us-east-1")
+        try:
+            answer = ec2.describe_instances(Filters=[{"Name": "tag:tilefleet:fleet", "Values": [self.name]}])
+        finally:
+            ec2.close()
+        return {one["State"]["Name"] for some in answer["Reservations"] for one in some["Instances"]}
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, moto_server: Server) -> Iterator[Cloud]:
+    cloud = Cloud(tmp_path, moto_server)
+    yield cloud
+    process = cloud.start("down", "--yes")
+    process.communicate(timeout=TIMEOUT_S)
+
+
+def test_a_dry_run_says_what_would_be_made_and_what_it_costs_and_makes_nothing(cloud: Cloud) -> None:
+    text, _ = cloud.say("up", "--dry-run")
+    assert "launch: n1, n2" in text
+    assert f"make: bucket {cloud.name}-store" in text
+    assert "2 × c7i.xlarge on-demand: $0.35" in text
+    assert "a day, plus S3 and SQS requests (" in text
+    assert not cloud.told_by("status")["is_made"]
+    assert cloud.told_by("down", "--yes")["removed"] == []
+
+
+def test_without_a_terminal_nothing_is_spent_that_was_not_agreed_to(cloud: Cloud) -> None:
+    _, err = cloud.say("up", status=3)
+    assert "cost: 2 × c7i.xlarge" in err
+    assert "say --yes" in err.splitlines()[-1]
+    assert cloud.instances() == set()
+
+
+def test_there_is_nothing_to_stop_or_to_bring_up_to_date_before_up(cloud: Cloud) -> None:
+    for word in ("stop", "start", "sync"):
+        assert "'tilefleet fleet up' makes it" in cloud.say(word, status=4)[1]
+
+
+@pytest.mark.slow
+def test_nodes_that_do_not_boot_are_named_replaced_and_given_up_and_nothing_is_left_after_down(cloud: Cloud) -> None:
+    out, err = cloud.say("up", "--yes", "--count", "1", status=13)
+    assert out.startswith("0 of 1 node is up after ")
+    assert "boot FAILED after" in err
+    told = err.partition("tilefleet: 0 of 1 node is up; run the same command again")[2].splitlines()
+    assert {line.split(":")[0].strip() for line in told[1:]} >= {"n1", "n2"}, "the first was replaced, and both are told"
+    assert cloud.instances() == {"terminated"}
+    status = cloud.told_by("status")
+    assert (status["is_made"], status["nodes_up"], status["coordinator"]["state"]) == (True, 0, "leads")
+    assert status["spent_usd"] >= 0
+    gone = cloud.told_by("down", "--yes")
+    assert {one["kind"] for one in gone["removed"]} >= {"security group", "launch template", "role", "queue", "data", "bucket"}
+    assert (gone["left"], gone["missed"]) == ([], [])
+    assert not cloud.told_by("status")["is_made"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_one_line_and_a_fleet_that_can_be_gone_on_with(cloud: Cloud) -> None:
+    process = cloud.start("up", "--yes")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "launch done" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130
+    assert rest.splitlines()[-1] == "tilefleet: interrupted; what is done stays, and the same command goes on from there"
+    assert "Traceback" not in rest
+    assert "would" in cloud.told_by("up", "--dry-run"), "nothing half-written keeps the next command from reading it"
+    assert cloud.told_by("down", "--yes")["left"] == []
+    assert cloud.instances() <= {"terminated", "shutting-down"}
