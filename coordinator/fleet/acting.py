@@ -71,6 +71,8 @@ class Acting:
         self._errors: list[BaseException] = []
         self.failures: list[Failure] = []
         self.refused: dict[str, Refused] = {}
+        self.troubles: dict[str, Failure] = {}
+        """What the provider would not do about a node, such as switching it on."""
         self.rolled_back: list[str] = []
 
     @property
@@ -127,7 +129,8 @@ class Acting:
                 await work
             except NodeFailed as failed:
                 for name in names:
-                    self._refuse(name, failed.sentence)
+                    self.troubles[name] = Failure(name, failed.step, failed.sentence)
+                    self._postpone(name)
 
         task = asyncio.create_task(guarded(), name=f"fleet-{'-'.join(sorted(names))}")
         self._tasks[task] = frozenset(names)
@@ -190,16 +193,22 @@ class Acting:
             record = await self._hands.recorded(Node(machine.node, machine.role, machine, None))
             await self._hands.save(replace(record, phases_s={"launch": round(took_s, 3)}))
             self._watch(PhaseEvent(machine.node, "launch", "done", took_s))
-            self.refused.pop(machine.node, None)
+            self._succeeded(machine.node)
         for node, reason in refused:
             self._watch(PhaseEvent(node, "launch", "failed", time.monotonic() - began, reason))
-            self._refuse(node, reason)
+            self.refused[node] = Refused(node, reason)
+            self._postpone(node)
 
-    def _refuse(self, node: str, reason: str) -> None:
+    def _postpone(self, node: str) -> None:
         """Try again later, each time after a longer pause."""
         n_refusals = self._n_refusals[node] = self._n_refusals.get(node, 0) + 1
-        self.refused[node] = Refused(node, reason)
-        self._postponed[node] = time.monotonic() + min(LONGEST_PAUSE_S, FIRST_PAUSE * self._fleet.poll_s * 2 ** (n_refusals - 1))
+        pause_s = FIRST_PAUSE * self._fleet.poll_s * 2 ** min(n_refusals - 1, 20)
+        self._postponed[node] = time.monotonic() + min(LONGEST_PAUSE_S, pause_s)
+
+    def _succeeded(self, node: str) -> None:
+        self._n_refusals.pop(node, None)
+        self.refused.pop(node, None)
+        self.troubles.pop(node, None)
 
     # ---- nodes
 
@@ -223,6 +232,7 @@ class Acting:
                 await self._hands.forget(node, action.why)
             case _:
                 raise TypeError(action)
+        self._succeeded(node.name)
 
     def _note(self, record: NodeRecord) -> None:
         if record.state == "failed":

@@ -194,7 +194,7 @@ class Convergence:
             for node in nodes
             if node.record is not None and node.record.state == "failed" and is_given_up(node, self.desired)
         ]
-        failures = {failure.node: failure for failure in (*open_, *self._acting.failures)}
+        failures = {failure.node: failure for failure in (*open_, *self._acting.troubles.values(), *self._acting.failures)}
         return Outcome(
             is_converged(self._acting.desired, observed, time.time()) and not self._acting.rolled_back,
             ready,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from coordinator.fleet.convergence import Outcome, converge, desired_of, observe, update_all
+from coordinator.fleet.convergence import Failure, Outcome, converge, desired_of, observe, update_all
 from coordinator.fleet.picture import Desired
 from coordinator.fleet.ports import Refused
 from coordinator.fleet.records import Machine
@@ -234,6 +234,29 @@ async def test_lost_and_stopped_machines_are_made_up_for(world: World) -> None:
     assert records["n1"].failure == "Server.SpotInstanceTermination"
     assert records["n2"].spent_usd > 0
     assert records["n2"].stopped_at == 0
+
+
+@pytest.mark.parametrize("n_refusals", [1, 9])
+async def test_a_machine_that_cannot_be_switched_on_is_said_to_be_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, n_refusals: int
+) -> None:
+    await up(world)
+    await world.provider.stop([world.of("n2")])
+    start = world.provider.start
+
+    async def refuse(machines: Sequence[Machine]) -> None:
+        nonlocal n_refusals
+        n_refusals -= 1
+        if n_refusals >= 0:
+            raise DoesNotFit("InsufficientInstanceCapacity in us-east-1a")
+        await start(machines)
+
+    is_hopeless = n_refusals > 3
+    monkeypatch.setattr(world.provider, "start", refuse)
+    outcome = await up(world)
+    said = (Failure("n2", "switch on", "InsufficientInstanceCapacity in us-east-1a"),)
+    assert (outcome.is_converged, outcome.failures) == ((False, said) if is_hopeless else (True, ()))
+    assert outcome.ready == (("n1", "n3") if is_hopeless else ("n1", "n2", "n3"))
 
 
 async def test_a_silent_worker_is_set_up_again(world: World) -> None:
