@@ -45,6 +45,17 @@ def resolved(config: Config) -> Config:
     return msgspec.structs.replace(config, store=store)
 
 
+def pinned(config: Config) -> Config:
+    """The config with every region written into it, as this machine's environment has it: that of nodes is another."""
+    store, queues, ec2 = config.store, config.queues, config.ec2
+    return msgspec.structs.replace(
+        config,
+        store=msgspec.structs.replace(store, region=aws.region_of(store.region)),
+        queues=msgspec.structs.replace(queues, region=aws.region_of(queues.region)),
+        ec2=msgspec.structs.replace(ec2, region=aws.region_of(ec2.region, store.region)),
+    )
+
+
 async def identity(region: str, endpoint_url: str = "") -> Identity:
     """Ask AWS. Raises NotAllowed, Unreachable."""
     with aws.errors("AWS, asked whose account this is,", setting="ec2.endpoint_url"):

@@ -78,14 +78,7 @@ def policy_text(config: Config, who: str) -> str:
         raise BadConfig("there are no permissions on this machine alone; name a fleet's configuration with --config")
     region = aws.region_of(config.ec2.region, config.store.region)
     account = run(identity(region, config.ec2.endpoint_url)).account
-    facts = policies.facts_of(
-        config.fleet.name,
-        resolved(config).store.url,
-        account=account,
-        region=region,
-        queues_region=aws.region_of(config.queues.region),
-        is_ssm=config.nodes.transport == "ssm",
-    )
+    facts = policies.facts_of(resolved(config), account)
     if who in {"use", "fleet"}:
         return json.dumps(policies.use_only(policies.policy("client", facts), is_use=who == "use"), indent=2)
     return json.dumps(policies.policy(cast("policies.PolicyName", who), facts), indent=2)

@@ -31,7 +31,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for sc
 def fleet_config(session: Session) -> Config:
     """The configuration in force, with its store's URL as it is for these credentials. Raises BadConfig when it names no
     machines."""
-    from tilefleet.account import resolved
+    from tilefleet.account import pinned, resolved
 
     config = session.config()
     if config.nodes.provider == "none":
@@ -39,7 +39,7 @@ def fleet_config(session: Session) -> Config:
             f"{session.config_source()} describes no machines; name a config file of a fleet with --config, or set "
             'nodes.provider = "ec2" (machines that are made) or "hosts" (machines that you have)'
         )
-    return resolved(config)
+    return pinned(resolved(config))
 
 
 async def as_chosen(config: Config) -> Config:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from tilefleet.aws import region_of
+from tilefleet.config import Config
 from tilefleet.errors import BadConfig
 
 PolicyName = Literal["client", "coordinator", "node"]
@@ -40,23 +42,22 @@ class PolicyFacts(NamedTuple):
     """Whether nodes are reached by Systems Manager: only then may its agent talk to it."""
 
 
-def facts_of(
-    fleet: str, store_url: str, *, account: str, region: str, queues_region: str = "", is_ssm: bool = False
-) -> PolicyFacts:
-    """Facts from a resolved ``store.url``. Raises BadConfig when the store is not in S3."""
-    parts = urlsplit(store_url, allow_fragments=False)
+def facts_of(config: Config, account: str) -> PolicyFacts:
+    """Of a configuration whose ``store.url`` is resolved, and an account by its number. Raises BadConfig without a store in S3."""
+    url = config.store.url
+    parts = urlsplit(url, allow_fragments=False)
     if parts.scheme != "s3" or not parts.netloc:
-        raise BadConfig(f"store.url: permissions are about a bucket in S3; {store_url!r} is none: write s3://bucket/prefix")
-    prefix = parts.path.strip("/")
+        raise BadConfig(f"store.url: permissions are about a bucket in S3; {url!r} is none: write s3://bucket/prefix")
+    prefix, region = parts.path.strip("/"), region_of(config.ec2.region, config.store.region)
     return PolicyFacts(
-        fleet=fleet,
+        fleet=config.fleet.name,
         account=account,
         region=region,
         bucket=parts.netloc,
         prefix=f"{prefix}/" if prefix else "",
         partition=partition_of(region),
-        queues_region=queues_region or region,
-        is_ssm=is_ssm,
+        queues_region=region_of(config.queues.region),
+        is_ssm=config.nodes.transport == "ssm",
     )
 
 

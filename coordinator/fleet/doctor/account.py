@@ -63,14 +63,7 @@ async def permissions(account: Account, config: Config, identity: Identity) -> l
     principal = simulation.principal(identity.arn)
     if principal is None:
         return [skipped(judge.AREA, "permissions", "IAM does not simulate these credentials; see the calls below")]
-    facts = policies.facts_of(
-        config.fleet.name,
-        config.store.url,
-        account=identity.account,
-        region=account.region,
-        queues_region=aws.region_of(config.queues.region),
-        is_ssm=config.nodes.transport == "ssm",
-    )
+    facts = policies.facts_of(config, identity.account)
     questions = simulation.questions(policies.policy("client", facts), principal, makes_roles=not config.ec2.instance_profile)
     try:
         answers = await asyncio.gather(*(_simulated(account, question) for question in questions))

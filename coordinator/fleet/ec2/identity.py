@@ -71,14 +71,7 @@ async def _ensure_role(account: Account, config: Config, own: str) -> bool:
 
 
 async def _ensure_policy(account: Account, config: Config, own: str, kind: Kind) -> None:
-    facts = policies.facts_of(
-        config.fleet.name,
-        config.store.url,
-        account=await account.number(),
-        region=account.region,
-        is_ssm=config.nodes.transport == "ssm",
-    )
-    wanted = policies.policy(kind, facts)
+    wanted = policies.policy(kind, policies.facts_of(config, await account.number()))
     try:
         answer = await account.call("iam", "get_role_policy", RoleName=own, PolicyName=POLICY)
         if document(answer["PolicyDocument"]) == wanted:

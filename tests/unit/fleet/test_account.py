@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Server
-from tilefleet.account import identity, resolved
+from tilefleet.account import identity, pinned, resolved
 from tilefleet.config import Config, load, parse
 from tilefleet.errors import BadConfig, NotAllowed, Unreachable
 from tilefleet.session import Session, store_url
@@ -124,6 +124,17 @@ def test_a_damaged_memory_is_asked_about_again(moto_server: Server, tmp_path: Pa
 def test_without_an_account_in_it_nobody_is_asked(url: str, refusing: CountingSts) -> None:
     assert resolved(config_of(url, refusing.url)).store.url == url.replace("{region}", "eu-west-3")
     assert refusing.calls == 0
+
+
+def test_regions_of_this_machines_environment_are_written_down_for_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    text = '[fleet]\nkind = "remote"\n[store]\nurl = "s3://b/p"\n'
+    config = pinned(parse(text)[0])
+    assert (config.store.region, config.queues.region, config.ec2.region) == ("eu-north-1",) * 3
+    config = pinned(parse(text + 'region = "eu-west-3"\n[queues]\nregion = "us-west-2"\n')[0])
+    monkeypatch.setenv("AWS_REGION", "ap-east-1")
+    assert pinned(config) == config
+    assert (config.store.region, config.queues.region, config.ec2.region) == ("eu-west-3", "us-west-2", "eu-west-3")
 
 
 def test_the_embedded_deployment_asks_nobody() -> None:

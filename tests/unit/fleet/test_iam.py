@@ -20,6 +20,7 @@ from coordinator.fleet import policies
 from coordinator.fleet.policies import PolicyFacts, facts_of, policy, use_only
 from coordinator.fleet.release import pack
 from tests.unit.fleet.calls import ROOT, made, operations
+from tilefleet.config import parse
 from tilefleet.errors import BadConfig
 
 NO_CALLS = {"purge_queue": "only tests empty a queue"}
@@ -38,6 +39,14 @@ def in_table(*who: str) -> set[str]:
     """The IAM actions of everybody among ``who``."""
     calls = (call for service in TABLE.values() for call in service.values())
     return {action for call in calls if set(who) & call.keys() for action in call["actions"]}
+
+
+def facts_at(url: str, region: str = "eu-west-3") -> PolicyFacts:
+    """Facts of a configuration with that store."""
+    text = f'[fleet]\nname = "lab"\nkind = "remote"\n[store]\nurl = "{url}"\nregion = "{region}"\n[queues]\nregion = "{region}"\n'
+    config, mistakes = parse(text)
+    assert mistakes == []
+    return facts_of(config, "123456789012")
 
 
 def statements(name: policies.PolicyName, facts: PolicyFacts = FACTS) -> list[dict[str, Any]]:
@@ -188,7 +197,7 @@ def test_queues_may_be_in_another_region() -> None:
 
 
 def test_a_store_that_is_a_whole_bucket_may_be_listed_whole() -> None:
-    facts = facts_of("lab", "s3://tiles", account="123456789012", region="eu-west-3")
+    facts = facts_at("s3://tiles")
     (listing,) = [one for one in policy("node", facts)["Statement"] if one["Action"] == "s3:ListBucket"]
     assert "Condition" not in listing
     (listing,) = [one for one in statements("node") if one["Action"] == "s3:ListBucket"]
@@ -221,14 +230,14 @@ def test_a_policy_is_not_longer_than_iam_takes(facts: PolicyFacts) -> None:
     ("region", "partition"), [("eu-west-3", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")]
 )
 def test_partitions(region: str, partition: str) -> None:
-    facts = facts_of("lab", "s3://tiles/work", account="123456789012", region=region)
+    facts = facts_at("s3://tiles/work", region)
     resources = [resource for one in policy("client", facts)["Statement"] for resource in listed(one["Resource"])]
     assert {resource.split(":")[1] for resource in resources if resource != "*"} == {partition}
 
 
 def test_a_store_outside_s3_has_no_policy() -> None:
     with pytest.raises(BadConfig, match=r"store\.url: permissions are about a bucket in S3; 'file:///data' is none"):
-        facts_of("lab", "file:///data", account="123456789012", region="eu-west-3")
+        facts_at("file:///data")
 
 
 def test_names_of_roles_are_not_longer_than_iam_takes() -> None:
