@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coordinator.fleet import bootstrap, updating
@@ -145,6 +146,17 @@ async def test_memory_and_drain_of_the_config_are_those_of_the_unit(
     await fleet_of_one.set_up(machine, artefacts, plan)
     assert facts_of(machine)["MemoryMax"] == str(1156 * 2**20)
     assert facts_of(machine)["TimeoutStopUSec"] == "2min 10s"
+
+
+async def test_a_machine_may_be_the_coordinators_too(machine: Node, fleet_of_one: Fleet, artefacts: Artefacts) -> None:
+    await fleet_of_one.set_up(machine, artefacts)
+    alone = msgspec.structs.replace(fleet_of_one.config, nodes=NodesSection())
+    await fleet_of_one.set_up(machine, artefacts, bootstrap.planned(alone, "n2", "coordinator", ENVIRONMENT))
+    assert machine.run("systemctl is-active coordinator workerd").split() == ["active", "active"]
+    assert '"event": "lead_taken"' in machine.journal("coordinator")
+    async with fleet_of_one.connected(machine) as connection:
+        await updating.drain(connection, "n2", deadline_s=60, role="coordinator")
+    assert machine.run("systemctl is-active coordinator workerd || true").split() == ["inactive", "active"]
 
 
 async def test_a_machine_without_python_gets_one(new_node: NewNode, fleet_of_one: Fleet, tmp_path: Path) -> None:
