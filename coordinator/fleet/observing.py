@@ -30,7 +30,8 @@ class Ears:
         self._lock = asyncio.Lock()
         self.led_since = 0.0
         self.heard: dict[str, float] = {}
-        """By worker: when the leader heard it last, by our clock."""
+        """By worker: when the leader listed it last, by our clock. It lists those heard within ``coordinator.worker_silence``,
+        however long that is."""
 
     async def listen(self) -> Control | None:
         """The control object of a leader that lives; None when there is none."""
@@ -51,8 +52,7 @@ class Ears:
             self._seen = control
             if self.control is None:
                 return None
-            for view in control.workers:
-                self.heard[view.name] = now - max(0.0, control.at - view.heard_at)
+            self.heard |= dict.fromkeys((view.name for view in control.workers), now)
             return control
 
     @property

@@ -10,7 +10,7 @@ import msgspec
 
 from coordinator.fleet.records import Machine, NodeRecord, Role
 
-HEARD_S = 30.0  # a worker that the leader lists was heard within coordinator.worker_silence, a beacon is younger still
+HEARD_S = 30.0  # a few looks: what the leader lists now is heard, what it lists no more is not
 
 
 class Desired(msgspec.Struct, frozen=True):
