@@ -76,6 +76,7 @@ async def _down(session: Session, config: Config, *, keep_data: bool, is_agreed:
         with display(f"fleet {name}: taking it down", is_json=session.is_json) as shown:
             missed = await _remove(fleet, there, shown, keep_data=keep_data)
             left = (await _inventory(fleet, keep_data=keep_data)).belongings
+            left = [one for one in left if not (missed and one.kind == "data")]  # the records of nodes that were missed
         if not missed and not left:
             _remove_files(fleet)
         _conclude(session, fleet, there, left, missed)
@@ -182,6 +183,6 @@ def _conclude(session: Session, fleet: Fleet, there: Inventory, left: Sequence[B
         return
     session.show("", document)
     lines = [f"{one.kind} {one.id} is still there ({one.detail})" for one in left]
-    lines += [f"{one.node}: {one.sentence}" for one in missed]
+    lines += [one.sentence if one.sentence.startswith(one.node) else f"{one.node}: {one.sentence}" for one in missed]
     told = "".join("\n  " + line.replace("\n", "\n    ") for line in lines)
     raise NodesFailed(f"not everything could be removed; run the same command again when this is mended{told}")
