@@ -27,6 +27,7 @@ from tilefleet.toml import to_toml
 __all__ = ["Facts", "SetUp", "StepFailed", "looked_at", "perform", "planned", "set_up", "settings_digest", "unwatched"]
 
 METADATA_URL = "http://169.254.169.254"  # of every EC2 instance
+SLOWEST_BYTES_PER_S = 150_000  # 16 nodes at once behind an uplink of 20 Mb/s: 17 minutes for the archive of packages
 KEPT_LINES = 12  # of what a step says, for the sentence about it
 
 
@@ -146,20 +147,21 @@ async def _with_own_python(connection: Connection, plan: SetUp, reason: str, wat
 async def perform(connection: Connection, node: str, step: Step, watch: Watch) -> Finished:
     """Run a step. Raises StepFailed with the node's own last lines."""
     watch(PhaseEvent(node, step.name, "begun"))
-    began = time.monotonic()
+    began, ran = time.monotonic(), None
     said: deque[str] = deque(maxlen=KEPT_LINES)
 
     def failed(sentence: str, *, may_pass: bool = False) -> StepFailed:
         return _failed(watch, node, step.name, time.monotonic() - began, sentence, may_pass=may_pass)
 
     try:
+        await _upload(connection, step)
+        ran = time.monotonic()
         async with asyncio.timeout(step.deadline_s + 30):  # the connection keeps the deadline; should it not, we do
-            await _upload(connection, step)
             finished = await connection.run(step.script, deadline_s=step.deadline_s, stdin=step.stdin, on_line=said.append)
     except TimeoutError:
         raise failed(sentence_of_hung(step.deadline_s, said), may_pass=True) from None
     except Unreachable as error:
-        is_late = time.monotonic() - began >= step.deadline_s
+        is_late = ran is not None and time.monotonic() - ran >= step.deadline_s
         raise failed(sentence_of_hung(step.deadline_s, said) if is_late else str(error), may_pass=True) from error
     except DoesNotFit as error:
         raise failed(str(error)) from error
@@ -172,10 +174,16 @@ async def perform(connection: Connection, node: str, step: Step, watch: Watch) -
 
 
 async def _upload(connection: Connection, step: Step) -> None:
+    """What arrives is kept, so that another try continues. Raises Unreachable, DoesNotFit, NotAllowed."""
     if step.uploads:
         await connection.run(scripts.PREPARE_UPLOAD, deadline_s=min(60.0, step.deadline_s))
     for upload in step.uploads:
-        await connection.upload(upload.local, upload.remote, deadline_s=step.deadline_s)
+        deadline_s = step.deadline_s + upload.local.stat().st_size / SLOWEST_BYTES_PER_S
+        try:
+            await connection.upload(upload.local, upload.remote, deadline_s=deadline_s)
+        except Unreachable as error:
+            way_out = 'another try continues where this one ended, and nodes.packages = "index" sends far less'
+            raise Unreachable(f"{error} (sending {upload.local.name}; {way_out})") from error
 
 
 def _failed(watch: Watch, node: str, step: str, elapsed_s: float, sentence: str, *, may_pass: bool = False) -> StepFailed:
