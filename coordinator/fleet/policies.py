@@ -43,7 +43,7 @@ class PolicyFacts(NamedTuple):
 
 
 def facts_of(config: Config, account: str) -> PolicyFacts:
-    """Of a configuration whose ``store.url`` is resolved, and an account by its number. Raises BadConfig without a store in S3."""
+    """Of a configuration whose ``store.url`` is resolved, and an account by number. Raises BadConfig without a store in S3."""
     url = config.store.url
     parts = urlsplit(url, allow_fragments=False)
     if parts.scheme != "s3" or not parts.netloc:
