@@ -18,7 +18,7 @@ SHOWN_CHARACTERS = 23_500  # of 24,000; what does not fit is cut anyway
 _MARK = "tilefleet-output"
 
 # Quoted words are set in front: script, url (of what the script reads; may be empty), seconds. A command that is cancelled
-# is killed, which leaves what it started; the guard sees that.
+# is killed, which leaves what it started and what it read; the guard ends and removes that.
 _WRAPPER = (
     """
 exec 2>&1
@@ -43,7 +43,8 @@ late=no
 began=$(date +%s)
 timeout -k KILL_S "$seconds" /bin/sh "$place/script" <"$in" >"$place/out" 2>&1 &
 main=$!
-setsid /bin/sh -c 'while kill -0 $1; do sleep 1; done; kill -s TERM $2' sh $$ $main </dev/null >/dev/null 2>&1 &
+guard='while kill -0 $1; do sleep 1; done; kill -s TERM $2; rm -rf "$3"'
+setsid /bin/sh -c "$guard" sh $$ $main "$place" </dev/null >/dev/null 2>&1 &
 guard=$!
 wait $main
 status=$?

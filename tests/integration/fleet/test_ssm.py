@@ -17,7 +17,7 @@ import pytest_asyncio
 from coordinator.fleet.records import Machine, NodeRecord
 from coordinator.fleet.ssm import SsmConnection, SsmTransport
 from tests.conftest import Server
-from tests.integration.fleet.processes import gone, written
+from tests.integration.fleet.processes import gone, until, written
 from tests.integration.fleet.systems_manager import OUTPUT_CHARACTERS, SystemsManager, running_systems_manager
 from tilefleet.config import Config, StoreSection
 from tilefleet.errors import BadConfig, DoesNotFit, NotAllowed, NotFound, Unreachable
@@ -123,13 +123,22 @@ class TestRunning:
     async def test_what_is_cancelled_here_ends_there(
         self, connection: SsmConnection, service: SystemsManager, tmp_path: Path
     ) -> None:
-        running = asyncio.create_task(connection.run(f"echo $$ >{tmp_path}/process; sleep 300", deadline_s=60))
+        running = asyncio.create_task(
+            connection.run(f"echo $$ >{tmp_path}/process; sleep 300", deadline_s=60, stdin=str(tmp_path).encode())
+        )
+
+        def is_left() -> bool:
+            """Whether what it read still lies there; other tests may run on this machine."""
+            return any(path.read_bytes() == str(tmp_path).encode() for path in Path("/run").glob("tilefleet.*/in"))
+
         await written(tmp_path / "process")
+        assert is_left()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
         assert service.times_asked("CancelCommand") == 1
         await gone(tmp_path / "process")
+        await until(lambda: not is_left())
 
     async def test_what_a_script_leaves_behind_ends_with_it(self, connection: SsmConnection, tmp_path: Path) -> None:
         done = await connection.run(f"sleep 300 & echo $! >{tmp_path}/process; echo ready", deadline_s=30)
