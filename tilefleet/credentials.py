@@ -9,17 +9,15 @@ changed. Between expiry and renewal a command says which file to replace, and a 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
-
 from tilefleet.backoff import Backoff
 from tilefleet.errors import NotAllowed
 
-log = structlog.get_logger()
 T = TypeVar("T")
 
 LOOK_S = 1.0  # a stat takes 2 µs; nobody notices a renewal sooner
@@ -90,7 +88,7 @@ class _Watched:
         """A file that is being written may have nothing to offer yet: then the old ones stay, and it is read again."""
         if found is not None:
             self._found, self._seen = found, stamp
-            if structlog.is_configured():  # in a daemon; a command or a notebook has other things to print
+            if (log := _logger()) is not None:
                 log.info("credentials_renewed", method=found.method)
 
 
@@ -137,7 +135,7 @@ def _quietly(load: Callable[[], Any]) -> Any:
     try:
         return load()
     except (BotoCoreError, OSError, ValueError) as error:
-        if structlog.is_configured():
+        if (log := _logger()) is not None:
             log.warning("credentials_unreadable", error=str(error))
         return None
 
@@ -148,7 +146,7 @@ async def _quietly_async(load: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return await load()
     except (BotoCoreError, OSError, ValueError) as error:
-        if structlog.is_configured():
+        if (log := _logger()) is not None:
             log.warning("credentials_unreadable", error=str(error))
         return None
 
@@ -165,6 +163,13 @@ async def outlast(call: Callable[[], Awaitable[T]], *, check: Callable[[], None]
         except CredentialsExpired as error:
             if time.monotonic() - said_at >= SAY_EVERY_S:
                 said_at = time.monotonic()
-                log.warning("credentials_expired", error=str(error))
+                if (log := _logger()) is not None:
+                    log.warning("credentials_expired", error=str(error))
         check()
         await backoff.sleep()
+
+
+def _logger() -> Any | None:
+    """Only a daemon logs, and has set structlog up; a command has other things to print, and no time to import it (50 ms)."""
+    structlog = sys.modules.get("structlog")
+    return structlog.get_logger() if structlog is not None and structlog.is_configured() else None

@@ -86,7 +86,7 @@ async def test_it_is_stopped_and_stopping_again_is_no_error(config: Config, file
 async def test_one_that_was_killed_is_replaced(config: Config, files: FleetFiles, store: Store) -> None:
     first = await here.ensure(config, files, store)
     os.kill(first.pid, signal.SIGKILL)
-    while here.running_pid(files) is not None:  # the kernel is just letting go of its lock
+    while here.running_pid(files) is not None:  # noqa: ASYNC110  the kernel is just letting go of its lock
         await asyncio.sleep(0.01)
     second = await here.ensure(config, files, store)
     assert (second.did, second.leads) == ("started", True)
