@@ -16,11 +16,11 @@ from coordinator.core.stage_run import StageRun
 from tests.simulation import work
 from tests.simulation.store import Tile, url_of
 from tilefleet import layout
-from tilefleet.messages import Job, JobDone, JobFailed, Work
+from tilefleet.messages import Job, JobDone, JobFailed, Work, decode_job, decode_worker
 from tilefleet.records import OperationStatus
 
 if TYPE_CHECKING:
-    from tests.simulation.coordinators import Term
+    from tests.simulation.terms import Term
     from tests.simulation.world import World
 
 JobKey = tuple[str, str, int]
@@ -36,10 +36,39 @@ class Ledger:
         """By job: attempts that a fault of the world struck."""
         self.computed: Counter[JobKey] = Counter()
         """By job: how often it was computed and committed."""
+        self.works: dict[JobKey, Work] = {}
+        """What each job that was ever sent means."""
+        self.called_off: set[str] = set()
+        """Operations whose jobs some leader told workers to drop."""
+        self._said: set[tuple[str, str, int, int]] = set()
         self.cleaning: dict[str, float] = {}
-        """When the leftovers of an operation began to be removed, last."""
+        """When the leftovers of an operation began to be removed, first."""
         self.ended: dict[str, OperationStatus] = {}
         """By operation: the end that readers believed first."""
+
+    def said(self, body: str) -> None:
+        """A worker's message enters the queue: what it says is done must be committed."""
+        message = decode_worker(body)
+        if isinstance(message, JobDone | JobFailed):
+            self._said.add((message.operation, message.stage, message.index, message.attempt))
+        if isinstance(message, JobDone):
+            known = self.works.get((message.operation, message.stage, message.index))
+            if known is not None:
+                self.is_written(message.operation, message.stage, message.index, known)
+
+    def deleting(self, body: str) -> None:
+        """A job message goes: its end was told, or nobody waits for it."""
+        job = decode_job(body)
+        is_told = (*job.key, job.attempt) in self._said or job.operation in self.called_off
+        assert is_told, f"the message of {job.key} attempt {job.attempt} is deleted before its completion is sent"
+
+    def is_written(self, operation: str, stage: str, index: int, known: Work) -> None:
+        """All outputs of a job are, or were, in the store."""
+        missing = self.unwritten(Job("", operation, stage, index, 0, 0, 0, known))
+        assert not missing, f"{operation} {stage}[{index}] counts as done, and {missing[:3]} was never written"
+
+    def unwritten(self, job: Job) -> list[str]:
+        return [url for url in work.outputs(job) if url not in self._world.store.written_at]
 
     def trouble(self, job: Job) -> None:
         """Something went wrong with an attempt at this job."""
@@ -60,7 +89,6 @@ class Invariants:
         self.is_on = True
         self.n_events = 0
         self._world = world
-        self._works: dict[JobKey, Work] = {}
         self._overtaken_at: dict[int, float] = {}
 
     # ---- the scheduler
@@ -86,7 +114,7 @@ class Invariants:
                 self._sent_again(scheduler, now)
         for command in commands:
             if isinstance(command, SendJobs):
-                self._sent(scheduler, command)
+                self._sent(term, command)
         assert scheduler.next_deadline(now) > now or commands, "the scheduler asks for one tick after another"
         return commands
 
@@ -104,12 +132,7 @@ class Invariants:
         assert run.totals.jobs <= n_done, f"{run.totals.jobs} jobs of {run.id} were counted, {n_done} are done"
         stage = run.runs.get(message.stage)
         if stage is not None and 0 <= message.index < stage.n_jobs and stage.is_done(message.index):
-            self._is_written(run.id, stage, message.index)
-
-    def _is_written(self, operation: str, stage: StageRun, index: int) -> None:
-        job = Job("", operation, stage.stage.name, index, 0, 0, 0, stage.stage.work(index))
-        missing = [url for url in work.outputs(job) if url not in self._world.store.written_at]
-        assert not missing, f"{job.key} counts as done, and {missing[:3]} was never written"
+            self._world.ledger.is_written(run.id, message.stage, message.index, stage.stage.work(message.index))
 
     def _sent_again(self, scheduler: Scheduler, now: float) -> None:
         for run in scheduler.operations.values():
@@ -118,8 +141,8 @@ class Invariants:
                     is_known = attempt.holder is not None or attempt.sent >= now
                     assert is_known, f"{stage.stage.name}[{index}] was in the queue that is lost, and is not sent again"
 
-    def _sent(self, scheduler: Scheduler, command: SendJobs) -> None:
-        settings = scheduler.settings
+    def _sent(self, term: Term, command: SendJobs) -> None:
+        scheduler = term.scheduler
         n_out = sum(run.n_out for run in scheduler.operations.values() if not run.is_ended)
         window = self._world.settings.jobs_per_worker * max(1, len(scheduler.workers))
         assert n_out <= window, f"{n_out} attempts are out, the window is {window}"
@@ -127,11 +150,18 @@ class Invariants:
             run = scheduler.operations[job.operation]
             assert not run.is_ended, f"{job.key} is sent, though {run.id} is {run.state}"
             assert job.epoch == scheduler.epoch
-            assert job.fleet == settings.fleet
+            assert job.fleet == self._world.settings.fleet
             for name in run.runs[job.stage].stage.after:
                 assert run.runs[name].is_finished, f"{job.key} is sent before {name} is finished"
-            known = self._works.setdefault(job.key, job.work)
+            self._is_new(term, job)
+            known = self._world.ledger.works.setdefault(job.key, job.work)
             assert known == job.work, f"{job.key} means something else than before"
+
+    def _is_new(self, term: Term, job: Job) -> None:
+        """What lay in the store before the leader looked is not done again."""
+        written_at, looked = self._world.store.written_at, term.looked_at.get(job.operation, 0.0)
+        is_old = all(url in self._world.store.objects and written_at[url] < looked for url in work.outputs(job))
+        assert not is_old, f"{job.key} is sent though its outputs were there when {job.operation} was taken up"
 
     # ---- what readers see
 
@@ -157,9 +187,7 @@ class Invariants:
         plan: Plan = world.store.get(url_of(layout.plan(status.id, "main")))
         for stage in plan.stages:
             for index in range(stage.n_jobs):
-                job = Job("", status.id, stage.name, index, 0, 0, 0, stage.work(index))
-                missing = [url for url in work.outputs(job) if url not in world.store.written_at]
-                assert not missing, f"{status.id} is called done without {job.key}: {missing[:3]}"
+                world.ledger.is_written(status.id, stage.name, index, stage.work(index))
         self.is_readable(status.id, plan)
 
     def is_readable(self, operation: str, plan: Plan) -> None:
@@ -181,7 +209,7 @@ class Invariants:
         status = self._world.believed(command.operation)
         assert status is not None, f"{command.operation} is cleaned up before anything was said of it"
         assert status.is_ended, f"{command.operation} is cleaned up before its end was written"
-        self._world.ledger.cleaning[command.operation] = self._world.now
+        self._world.ledger.cleaning.setdefault(command.operation, self._world.now)
 
     # ---- the end
 

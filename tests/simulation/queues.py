@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from tests.simulation.faults import Habits
@@ -43,6 +43,8 @@ class SimQueue:
         self._dead = dead
         self._number = 0
         self._arrived = Signal()
+        self.on_enter: Callable[[str], None] = lambda _body: None
+        self.on_delete: Callable[[str], None] = lambda _body: None
 
     # ---- calls
 
@@ -118,6 +120,7 @@ class SimQueue:
         self._enter(body)
 
     def _enter(self, body: str) -> None:
+        self.on_enter(body)
         habits, draw = self.habits, self._random.random
         if draw() < habits.lose_message:
             return
@@ -151,6 +154,7 @@ class SimQueue:
         message = self._message(handle)
         if message is None:
             return
+        self.on_delete(message.body)
         if self._random.random() < self.habits.undeleted:
             message.visible = self._agenda.now + self._random.uniform(0, self._lease_s)
         else:

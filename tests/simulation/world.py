@@ -10,19 +10,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from coordinator.core.settings import SchedulerSettings
-from tests.simulation.coordinators import SimCoordinator, Term
+from tests.simulation.coordinators import SimCoordinator
 from tests.simulation.faults import CALM, Habits
 from tests.simulation.invariants import Invariants, Ledger
 from tests.simulation.processes import INFINITE, Agenda
 from tests.simulation.queues import SimQueue
 from tests.simulation.store import SimStore, url_of
+from tests.simulation.terms import Term
 from tests.simulation.workers import SimWorker
 from tilefleet import layout
 from tilefleet.messages import Cancel, Submit, encode
 from tilefleet.records import OperationRecord, OperationStatus
 
 START_S = 1000.0
-MAX_RECEIVES = 5
 DEAD_LEASE_S = 30.0
 
 
@@ -42,21 +42,26 @@ class World:
     def __init__(
         self, seed: int, habits: Habits, *, n_workers: int, settings: SchedulerSettings, cast: Cast = USUAL,
         memory_bytes: int = 1 << 30, is_one_machine: bool = True,
+        max_receives: int = 5,
     ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.habits = habits
         self.settings = settings
         self.memory_bytes = memory_bytes
+        self.max_receives = max_receives
         self.agenda = Agenda(START_S)
         self.store = SimStore(self.agenda, self.random, habits)
         self.dead_jobs = self._queue(DEAD_LEASE_S)
-        self.jobs = self._queue(settings.lease_s, MAX_RECEIVES, self.dead_jobs)
+        self.jobs = self._queue(settings.lease_s, max_receives, self.dead_jobs)
         self.completions, self.operations = self._queue(settings.lease_s), self._queue(settings.lease_s)
         self.ledger, self.invariants = Ledger(self), Invariants(self)
+        self.completions.on_enter, self.jobs.on_delete = self.ledger.said, self.ledger.deleting
         self.workers: list[SimWorker] = []
         self.coordinators: list[SimCoordinator] = []
         self.hang_s = 1e9
         self.has_hung = False
+        self.is_over = False
+        """The time of faults."""
         self._cast = cast
         self._is_one_machine = is_one_machine
         self._hanging: set[str] = set()
@@ -112,6 +117,7 @@ class World:
 
     def become_calm(self) -> None:
         """Faults stop from now on; what is under way stays as it is."""
+        self.is_over = True
         self.habits = CALM._replace(job_s=self.habits.job_s)
         for service in (self.store, self.jobs, self.completions, self.operations, self.dead_jobs):
             service.habits = self.habits
