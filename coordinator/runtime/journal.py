@@ -79,7 +79,12 @@ class Journal:
         return from_json(bytes(await self._store.get(key)), Plan, self._store.url_of(key))
 
     async def write_status(self, command: WriteStatus) -> None:
-        """Replace this epoch's status of the operation."""
+        """Replace this epoch's status of the operation.
+
+        A coordinator that no longer leads tells of no end: its successor may have read that there is none, and be believed.
+        """
+        if command.status.is_ended and await newest_epoch(self._store) > self._epoch:
+            return
         await self._store.put(layout.status(command.status.id, self._epoch), to_json(command.status))
 
     async def clean_up(self, command: CleanUp) -> None:

@@ -140,6 +140,8 @@ class Term(Process):
                 self.tell(PlanSaved(operation, saved))
             case WriteStatus():
                 patience_s = float("inf") if command.status.is_ended else PATIENCE_S
+                if command.status.is_ended and (yield from self._patiently(self.is_overtaken, patience_s)):
+                    return
                 yield from self._patiently(lambda: self.write_status(command.status), patience_s)
             case CleanUp():
                 yield from self._clean_up(command)
