@@ -202,9 +202,9 @@ def _of_answer(response: Any, what: str, mend: str) -> TilefleetError:  # noqa: 
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if are_invalid(code, text):
         return CredentialsExpired(f"{what} refused these AWS credentials ({answer}); {renewal()}")
-    if code in _TAKEN or code.endswith(".Duplicate"):
+    if code in _TAKEN or code.endswith((".Duplicate", ".AlreadyExistsException")):
         return AlreadyExists(f"{what} exists already ({answer}); {mend or 'remove it or choose another name'}")
-    if code in _NOT_FOUND or code.endswith(".NotFound"):
+    if code in _NOT_FOUND or code.endswith((".NotFound", ".NotFoundException")):
         return NotFound(f"{what} does not exist{'' if mend else f' ({answer})'}; {mend or 'check its name and the region'}")
     if _is_full(code):
         return DoesNotFit(f"{what} was refused for want of quota or capacity ({answer}); {mend or _MORE}")

@@ -47,6 +47,8 @@ def answer(code: str, message: str = "so it is", status: int = 400) -> ClientErr
         ("MaxSpotInstanceCountExceeded", DoesNotFit), ("TooManyBuckets", DoesNotFit),
         ("InvalidParameterValue", BadConfig), ("InvalidAMIID.Malformed", BadConfig), ("ValidationError", BadConfig),
         ("InvalidGroup.Duplicate", AlreadyExists), ("EntityAlreadyExists", AlreadyExists),
+        ("InvalidLaunchTemplateName.AlreadyExistsException", AlreadyExists),
+        ("InvalidLaunchTemplateName.NotFoundException", NotFound),
         ("RequestLimitExceeded", Unreachable), ("InternalError", Unreachable), ("DependencyViolation", Unreachable),
     ],
 )  # fmt: skip

@@ -15,9 +15,8 @@ from coordinator.fleet.ec2 import tags
 from coordinator.fleet.ec2.account import Account, consistent
 from coordinator.fleet.ec2.images import Image
 from coordinator.fleet.ports import Tell
-from tilefleet.aws import code_of
 from tilefleet.config import Config
-from tilefleet.errors import AlreadyExists, TilefleetError
+from tilefleet.errors import AlreadyExists
 
 MAX_USER_DATA_BYTES = 16 * 1024  # EC2's limit, before base64
 
@@ -83,9 +82,7 @@ async def ensure(account: Account, config: Config, contents: dict[str, Any], fou
         try:
             await account.call("ec2", "create_launch_template", LaunchTemplateName=name, TagSpecifications=mark, **version)
             tell(f"made the launch template {name}")
-        except TilefleetError as error:
-            if not code_of(error).endswith("AlreadyExistsException"):
-                raise
+        except AlreadyExists as error:
             if await _own(account, config.fleet.name) is None:
                 raise AlreadyExists(
                     f"the account has a launch template {name} without the tag {tags.FLEET}={config.fleet.name}: it is not this "
