@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Server, unique
+from tests.nodes.image import CACHE
 from tests.nodes.machines import Network, Node
 
 COMMAND = [sys.executable, "-P", "-m", "coordinator.cli.main"]
 KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1"}
+PACKAGES = CACHE / "packages"  # what nodes are set up from is fetched once for all persons
 UP_TIMEOUT_S = 300.0  # the first fleet of a machine downloads 60 MB of packages
 
 
@@ -25,7 +27,7 @@ class Person:
     """Says commands about one fleet."""
 
     def __init__(
-        self, directory: Path, network: Network, nodes: Iterable[Node], cloud: Server, **sections: dict[str, Any]
+        self, directory: Path, network: Network, nodes: Iterable[Node], cloud: Server, /, **sections: dict[str, Any]
     ) -> None:
         """``sections``: more of the configuration."""
         self.directory = directory
@@ -33,6 +35,9 @@ class Person:
         self.bucket = cloud.new_bucket()
         self.config = directory / "fleet.toml"
         nodes = list(nodes)
+        (directory / "state").mkdir()
+        PACKAGES.mkdir(parents=True, exist_ok=True)
+        (directory / "state" / "cache").symlink_to(PACKAGES)
         (directory / "known_hosts").write_text("".join(node.known_hosts.read_text() for node in nodes), encoding="utf-8")
         (directory / "keys").write_text("".join(f"{name}={value}\n" for name, value in KEYS.items()), encoding="utf-8")
         told: dict[str, dict[str, Any]] = {
