@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,8 @@ def _modules() -> dict[str, Path]:
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
-def _imported(path: Path) -> set[str]:
+@functools.cache
+def _imported(path: Path) -> frozenset[str]:
     """Top-level names of everything a module imports, also inside its functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -40,7 +42,7 @@ def _imported(path: Path) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add((node.module or "").split(".")[0])
-    return names
+    return frozenset(names)
 
 
 def test_import_contracts_are_kept() -> None:
