@@ -26,6 +26,8 @@ _SHOWN = {
     "sqs": "SQS",
     "pricing": "the price list",
 }
+_ONCE = {"retries": {"mode": "standard", "total_max_attempts": 1}}
+_CLIENTS: dict[str, dict[str, Any]] = {"pricing": _ONCE}  # there is a table for when it does not answer, and a person waits
 _SETTINGS = {"s3": "store.endpoint_url", "sqs": "queues.endpoint_url"}
 
 
@@ -82,7 +84,7 @@ class Account:
         async with self._opening:
             if service not in self._clients:
                 region, endpoint_url = self._where[service]
-                opened = aws.client(service, region=region, endpoint_url=endpoint_url)
+                opened = aws.client(service, region=region, endpoint_url=endpoint_url, config=_CLIENTS.get(service))
                 self._clients[service] = await self._stack.enter_async_context(opened)
         return self._clients[service]
 
