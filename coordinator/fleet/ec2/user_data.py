@@ -56,7 +56,8 @@ def render(
     parts += [f"authorize '{key}'" for key in authorized]
     arguments = " ".join(map(shlex.quote, (host_keys.url, host_keys.region, metadata_url, str(PUBLISH_FOR_S))))
     program = _checked(_stripped(host_keys.program))
-    parts.append(f"python3 - {arguments} <<'{_END}'\n{program}{_END}")
+    # What does not work here is on the console, and the way by the console is left: cloud-init must not call the boot a failure.
+    parts.append(f"python3 - {arguments} <<'{_END}' || :\n{program}{_END}")
     return "\n".join(parts) + "\n"
 
 

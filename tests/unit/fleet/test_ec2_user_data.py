@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.fleet.ec2 import first_boot, template, user_data
+from coordinator.fleet.ec2 import first_boot, publish_host_keys, template, user_data
 from coordinator.fleet.ec2.images import Image
 from tilefleet.config import Config, FleetSection, StoreSection
 from tilefleet.fleet_config import Ec2Section, NodesSection
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8xQ3m5l0b0m2cZ1 tilefleet demo"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKeepersKeyOnANode99 tilefleet demo"
+PUBLISH = Path(publish_host_keys.__file__)
 CONFIG = Config(
     fleet=FleetSection(name="demo", kind="remote"),
     store=StoreSection(url="s3://a.bucket/some/where", region="eu-central-1"),
@@ -62,6 +63,16 @@ def test_no_switch_where_both_times_are_never() -> None:
 
 def test_host_keys_go_where_the_coordinator_looks_for_them() -> None:
     assert "https://s3.eu-central-1.amazonaws.com/a.bucket/some/where/fleet/hostkeys eu-central-1 " in _script()
+
+
+def test_a_boot_that_cannot_publish_them_is_no_failed_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_data, "PUBLISH_FOR_S", 0)
+    host_keys = user_data.HostKeys("http://127.0.0.1:9/bucket", "us-east-1", PUBLISH.read_text(encoding="utf-8"))
+    script = user_data.render("root", [], [], [], host_keys, metadata_url="http://127.0.0.1:9")
+    part = script[script.index("python3 - ") :]
+    done = subprocess.run(["sh"], input=part, text=True, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, "cloud-init would report an error, and the keys on the console would be of no use"
+    assert "the host keys are not published yet" in done.stderr
 
 
 def test_keys_of_other_machines_are_carried_on() -> None:
