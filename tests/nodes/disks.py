@@ -1,12 +1,13 @@
 """A node's disk: what it writes lies above the image that all share, and what makes it itself is written before it boots.
 
-The rule: a disk outlives the power, and ends with the node.
+The rule: a disk outlives the power, and ends with the node; or becomes a layer under others, and is never written again.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +25,31 @@ class Options:
     has_sudo: bool = True  # without a password, for the user
     disk_mib: int | None = None  # None: as much as the host has
     is_imposter: bool = False  # it shows another host key than the one that is announced
+    layer: Path | None = None  # what its disk holds already, besides the image: of another node (``Node.as_layer``)
 
 
-def make_disk(image: Path, directory: Path, disk_mib: int | None) -> Path:
+def make_disk(image: Path, directory: Path, options: Options) -> Path:
     """The root file system of a new node."""
     disk, root = directory / "disk", directory / "root"
     disk.mkdir()
     root.mkdir()
-    if disk_mib is not None:
-        _mount("tmpfs", disk, f"size={disk_mib}m,mode=755")
+    if options.disk_mib is not None:
+        _mount("tmpfs", disk, f"size={options.disk_mib}m,mode=755")
     (disk / "upper").mkdir()
     (disk / "work").mkdir()
-    _mount("overlay", root, f"lowerdir={image},upperdir={disk}/upper,workdir={disk}/work")
+    lower = f"{options.layer}:{image}" if options.layer else f"{image}"
+    # A hard link to a file of a lower layer (releases share files) then copies its inode only, as it would on one disk.
+    sharing = "redirect_dir=on,metacopy=on"
+    _mount("overlay", root, f"lowerdir={lower},upperdir={disk}/upper,workdir={disk}/work,{sharing}")
     return root
+
+
+def take_layer(directory: Path) -> Path:
+    """What the node of that directory, which is off for good, wrote to its disk, without its log."""
+    layer = directory / "disk" / "upper"
+    subprocess.run(["umount", directory / "root"], check=True, capture_output=True)
+    shutil.rmtree(layer / "var/log/journal", ignore_errors=True)
+    return layer
 
 
 def personalize(root: Path, name: str, address: str, options: Options) -> None:
@@ -67,6 +80,7 @@ def write_host_key(root: Path, is_imposter: bool) -> str:
     """Give the node a host key; returns the public one that is announced."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     write_private_key(key, root / "etc/ssh/ssh_host_ed25519_key")
+    key.write_public_key(root / "etc/ssh/ssh_host_ed25519_key.pub")
     announced = asyncssh.generate_private_key("ssh-ed25519") if is_imposter else key
     return announced.export_public_key().decode().strip()
 

@@ -19,7 +19,7 @@ from tempfile import TemporaryFile
 import asyncssh
 
 from tests.nodes.cgroups import ControlGroup
-from tests.nodes.disks import Options, admit, make_disk, personalize, write_host_key, write_private_key
+from tests.nodes.disks import Options, admit, make_disk, personalize, take_layer, write_host_key, write_private_key
 from tests.nodes.image import USER, node_image
 from tests.nodes.runs import claim, ip, remove_directory, unmount_below
 
@@ -70,16 +70,18 @@ class Network:
         write_private_key(self._key, self.private_key)
         self._lay_cables()
 
-    def add_node(self, options: Options | None = None) -> Node:
-        """A node that is plugged in and switched off."""
+    def add_node(self, options: Options | None = None, address: str = "") -> Node:
+        """A node that is plugged in and switched off. ``address``: of the subnet; empty: the next that is free."""
         number = len(self._nodes) + 1
-        name, address = f"{self.name}-{number}", f"10.77.{self._run.number}.{10 + number}"
+        name, address = f"{self.name}-{number}", address or f"10.77.{self._run.number}.{10 + number}"
         directory = self._run.directory / name
         directory.mkdir()
-        root = make_disk(self._image, directory, (options or BARE).disk_mib)
+        root = make_disk(self._image, directory, options or BARE)
         admit(root, self._key.export_public_key().decode())
-        self._plug_in(name, address, number)
-        self._nodes.append(Node(self, name, address, root, options or BARE))
+        mac = f"02:00:0a:4d:{self._run.number:02x}:{number:02x}"
+        self._plug_in(name, mac)
+        self._assign(name, mac, address)
+        self._nodes.append(Node(self, name, address, mac, root, options or BARE))
         return self._nodes[-1]
 
     def connect(self, name: str) -> None:
@@ -89,6 +91,12 @@ class Network:
     def disconnect(self, name: str) -> None:
         """Pull it out. Nobody is told: the link stays up, packets vanish, as in a cloud."""
         ip("-n", self.name, "link", "set", name, "nomaster")
+
+    def move(self, name: str, mac: str, old: str, new: str) -> None:
+        """Give a node another address."""
+        ip("-n", name, "address", "delete", f"{old}/24", "dev", "eth0")
+        ip("neighbour", "delete", old, "dev", self.name)
+        self._assign(name, mac, new)
 
     def close(self) -> None:
         """Switch everything off and remove it."""
@@ -106,14 +114,15 @@ class Network:
         ip("address", "add", f"{self.address}/24", "dev", self.name)
         ip("link", "set", self.name, "up")
 
-    def _plug_in(self, name: str, address: str, number: int) -> None:
-        mac = f"02:00:0a:4d:{self._run.number:02x}:{number:02x}"
+    def _plug_in(self, name: str, mac: str) -> None:
         ip("netns", "add", name)
         ip("-n", self.name, "link", "add", name, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", name)
         ip("-n", self.name, "link", "set", name, "master", "switch", "up")
-        ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
             ip("-n", name, "link", "set", device, "up")
+
+    def _assign(self, name: str, mac: str, address: str) -> None:
+        ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
         # In a cloud nobody says that a machine is gone: connecting to it takes until the caller's own deadline.
         ip("neighbour", "replace", address, "lladdr", mac, "dev", self.name, "nud", "permanent")
 
@@ -123,19 +132,20 @@ class Node:
 
     user = USER
 
-    def __init__(self, network: Network, name: str, address: str, root: Path, options: Options) -> None:
+    def __init__(self, network: Network, name: str, address: str, mac: str, root: Path, options: Options) -> None:
         self.name = name
         self.address = address
         self.private_key = network.private_key
         self.known_hosts = root.parent / "known_hosts"
         self._network = network
+        self._mac = mac
         self._group = ControlGroup(name)
         self._console = root.parent / "console.log"
         self._root = root
         self._cores: float | None = None
         self._launcher: subprocess.Popen[bytes] | None = None
         self.host_key = write_host_key(root, options.is_imposter)
-        self.known_hosts.write_text(f"{address} {self.host_key}\n", encoding="utf-8")
+        self._announce()
         personalize(root, name, address, options)
 
     # ---- power
@@ -211,6 +221,11 @@ class Node:
         if self.is_up():
             self._group.limit_cpu(cores)
 
+    def as_layer(self) -> Path:
+        """Switch it off for good: what is on its disk, for the disks of others (``Options.layer``)."""
+        self.shut_down()
+        return take_layer(self._console.parent)
+
     def remove(self) -> None:
         """Switch off and remove all that is left of it."""
         self._group.remove()
@@ -232,6 +247,15 @@ class Node:
     def heal(self) -> None:
         """Put it in again."""
         self._network.connect(self.name)
+
+    def move(self, address: str) -> None:
+        """From now on it has this address instead."""
+        self._network.move(self.name, self._mac, self.address, address)
+        self.address = address
+        self._announce()
+
+    def _announce(self) -> None:
+        self.known_hosts.write_text(f"{self.address} {self.host_key}\n", encoding="utf-8")
 
     @asynccontextmanager
     async def ssh(self) -> AsyncIterator[asyncssh.SSHClientConnection]:
@@ -264,6 +288,13 @@ class Node:
         if done.returncode != 0:
             raise CommandFailed(command, done.returncode, text)
         return text
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """A file on its disk, also while it is off."""
+        file = self._root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        file.chmod(mode)
 
     def journal(self, unit: str) -> str:
         """All that a unit logged, also before the last boot."""
