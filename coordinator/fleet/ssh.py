@@ -41,11 +41,11 @@ class SshTransport:
     agent's."""
 
     def __init__(self, config: Config, files: FleetFiles) -> None:
-        has_own_hosts = config.nodes.provider == "hosts"
+        self._files = files
+        self._has_own_hosts = has_own_hosts = config.nodes.provider == "hosts"
         self._settings = config.ssh
         self._known_hosts = Path(config.ssh.known_hosts or "~/.ssh/known_hosts").expanduser()
         self._hosts_file = str(self._known_hosts) if has_own_hosts else ""
-        self._key_files = key_files(config.ssh.key_file, files.private_key, has_own_hosts)
         self._contents = uploading.Contents()
 
     async def connect(self, machine: Machine, record: NodeRecord, *, deadline_s: float) -> SshConnection:
@@ -53,7 +53,8 @@ class SshTransport:
         to = Destination(record.name, machine.address, machine.port, self._user(machine.user), record.host_keys, self._hosts_file)
         if not to.address:
             raise Unreachable(f"node {to.node} has no address: its machine is {machine.state}")
-        keys = await asyncio.to_thread(load_keys, self._key_files, has_agent=self._has_agent())
+        paths = key_files(self._settings.key_file, self._files.private_key, self._has_own_hosts)  # the first up makes it just now
+        keys = await asyncio.to_thread(load_keys, paths, has_agent=self._has_agent())
         settling_s = SETTLING_S if machine.launched_at and not record.ready_at else 0.0
         loop, backoff = asyncio.get_running_loop(), Backoff(0.3, 5.0)
         began = loop.time()
