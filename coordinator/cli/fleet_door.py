@@ -43,13 +43,14 @@ def fleet_config(session: Session) -> Config:
 
 
 async def as_chosen(config: Config) -> Config:
-    """With the number of nodes and the place of the coordinator that ``fleet up`` was told last."""
+    """With the number of nodes and the place of the coordinator that ``fleet up`` was told last. Raises BadConfig when the store
+    is another fleet's."""
     from coordinator.fleet.node_store import NodeStore
     from tilefleet.errors import NotFound
     from tilefleet.store import Stores
 
     try:
-        record = await NodeStore(Stores(config.store).open(config.store.url)).fleet()
+        record = await NodeStore(Stores(config.store).open(config.store.url)).fleet_of(config.fleet.name)
     except NotFound:  # there is no bucket yet
         record = None
     return with_choices(config, record.count, record.coordinator) if record is not None else config

@@ -48,7 +48,7 @@ async def keep(config: Config, store: Store) -> None:
 
 async def _keep(config: Config, store: Store, backoff: Backoff) -> None:
     while True:
-        record = await _fleet_record(store)
+        record = await _fleet_record(store, config.fleet.name)
         if record is not None:
             async with opened(as_chosen(config, record), store, is_keeper=True) as fleet:
                 await Keeper(fleet, record, EVERY_S).run(backoff)
@@ -63,9 +63,9 @@ def as_chosen(config: Config, record: FleetRecord) -> Config:
     )
 
 
-async def _fleet_record(store: Store) -> FleetRecord | None:
+async def _fleet_record(store: Store, name: str) -> FleetRecord | None:
     try:
-        return await NodeStore(store).fleet()
+        return await NodeStore(store).fleet_of(name)
     except NotFound:  # of the bucket: somebody takes the fleet down
         return None
 
@@ -86,10 +86,11 @@ class Keeper:
 
     async def run(self, backoff: Backoff | None = None) -> None:
         """Until there is no fleet any more, or ``fleet up`` was told otherwise."""
-        while (record := await _fleet_record(self._fleet.store)) is not None and _choices(record) == _choices(self._record):
+        store, name = self._fleet.store, self._record.name
+        while (record := await _fleet_record(store, name)) is not None and _choices(record) == _choices(self._record):
             self._record = record
             if self._convergence.is_to_act(await self._look()):
-                async with held_if_free(self._fleet.store, this_process("the keeper"), self._watching, _say) as holding:
+                async with held_if_free(store, this_process("the keeper"), self._watching, _say) as holding:
                     if holding is not None:
                         await self._act(holding)
             if backoff is not None:

@@ -17,7 +17,7 @@ from coordinator.fleet.records import FleetRecord, NodeRecord
 from tilefleet import layout
 from tilefleet.backoff import persist
 from tilefleet.bounded import for_each
-from tilefleet.errors import NotFound
+from tilefleet.errors import BadConfig, NotFound
 from tilefleet.records import from_json, to_json
 from tilefleet.store import Store
 
@@ -37,6 +37,16 @@ class NodeStore:
             return from_json(bytes(await self._store.get(layout.FLEET)), FleetRecord, self._store.shown(layout.FLEET))
         except NotFound:
             return None
+
+    async def fleet_of(self, name: str) -> FleetRecord | None:
+        """The same. Raises BadConfig when the store is another fleet's: each would take the other's nodes and data for its."""
+        record = await self.fleet()
+        if record is not None and record.name != name:
+            raise BadConfig(
+                f"{self._store.url} is the store of the fleet {record.name}, so it cannot be that of {name} too; give each its "
+                "own store.url, in the same bucket under another prefix for one"
+            )
+        return record
 
     async def found(self, name: str, *, by: str = "", made_bucket: bool = False) -> FleetRecord:
         """The fleet's record, made when there is none."""

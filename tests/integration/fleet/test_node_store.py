@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from coordinator.cli.fleet_door import as_chosen
 from coordinator.fleet.node_store import NodeStore
 from coordinator.fleet.records import NodeRecord
 from tilefleet import layout
-from tilefleet.config import StoreSection
-from tilefleet.errors import BadInput
+from tilefleet.config import Config, FleetSection, StoreSection
+from tilefleet.errors import BadConfig, BadInput
 from tilefleet.store import Store, Stores, file_url
 
 
@@ -27,6 +28,14 @@ async def test_there_is_no_fleet_before_it_is_founded_and_then_the_first_counts(
     first = await nodes.found("demo", by="ada", made_bucket=True)
     assert await nodes.found("demo", by="bob") == first == await nodes.fleet()
     assert len(first.uid) == 16
+
+
+async def test_the_store_of_another_fleet_is_refused_before_anything_is_done(store: Store) -> None:
+    await NodeStore(store).found("demo")
+    assert await NodeStore(store).fleet_of("demo") is not None
+    config = Config(fleet=FleetSection(name="other", kind="remote"), store=StoreSection(url=store.url))
+    with pytest.raises(BadConfig, match=r"is the store of the fleet demo, so it cannot be that of other too; give each its own"):
+        await as_chosen(config)
 
 
 async def test_a_name_is_taken_by_one_of_many(store: Store) -> None:
