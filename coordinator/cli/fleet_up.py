@@ -127,6 +127,7 @@ async def _run(session: Session, config: Config, options: Options) -> None:
 
 async def _make(fleet: Fleet, options: Options, shown: Display) -> Result:
     from coordinator.fleet import here
+    from coordinator.fleet.admission import admit_keeper
     from coordinator.fleet.convergence import update_all
     from coordinator.fleet.turn import held, this_process
 
@@ -147,6 +148,9 @@ async def _make(fleet: Fleet, options: Options, shown: Display) -> Result:
             shown.tell(coordinator_text(running))
         if not is_here and await here.stop(fleet.config, fleet.files):
             shown.tell("stopped the coordinator of this machine: it is on a node now")
+        if not is_here and fleet.config.nodes.transport == "ssh":
+            for one in await admit_keeper(fleet, shown.watch):
+                shown.tell(f"{one.node}: the coordinator's keeper may not log in to the workers yet: {one.sentence}")
     return Result(outcome, desired, running, shown.elapsed_s, shown.steps.phases_s)
 
 

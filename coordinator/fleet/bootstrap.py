@@ -7,6 +7,7 @@ what it says comes from the node itself.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import time
 from collections import deque
 
@@ -22,6 +23,7 @@ from coordinator.fleet.steps import SetUp, Step, settings_digest
 from coordinator.fleet.wheelhouse import Artefacts
 from tilefleet.config import Config, CoordinatorSection
 from tilefleet.errors import DoesNotFit, NodesFailed, TilefleetError, Unreachable
+from tilefleet.fleet_config import SshSection
 from tilefleet.toml import to_toml
 
 __all__ = ["Facts", "SetUp", "StepFailed", "looked_at", "perform", "planned", "set_up", "settings_digest", "unwatched"]
@@ -54,7 +56,7 @@ def planned(config: Config, node: str, role: Role = "worker", environment: str =
         silence = CoordinatorSection(worker_silence=config.coordinator.worker_silence)  # contradicts no longer heartbeat
         told = Config(config.fleet, config.store, config.queues, silence, worker, log=config.log)
     else:
-        told = config
+        told = msgspec.structs.replace(config, ssh=_ssh_of_a_node(config))
     machines = config.ec2 if config.nodes.provider == "ec2" else config.hosts
     return SetUp(
         node,
@@ -68,6 +70,12 @@ def planned(config: Config, node: str, role: Role = "worker", environment: str =
         step_s=config.nodes.step.s,
         drain_s=(config.worker if role == "worker" else config.coordinator).drain.s,
     )
+
+
+def _ssh_of_a_node(config: Config) -> SshSection:
+    """How a coordinator on a node logs in to the workers: with a key of its own, as no file of this machine is there."""
+    user = config.ssh.user or (getpass.getuser() if config.nodes.provider == "hosts" else "")
+    return msgspec.structs.replace(config.ssh, user=user, key_file="", known_hosts="", agent=False)
 
 
 def _metadata_url(config: Config) -> str:
@@ -114,6 +122,9 @@ async def prepared(connection: Connection, plan: SetUp, artefacts: Artefacts, fa
     try:
         wheelhouse = await artefacts.wheelhouse(facts.python, facts.architecture)
     except TilefleetError as error:
+        if artefacts.release.version in facts.releases:  # a keeper in a network without an index has no need of one
+            watch(PhaseEvent(plan.node, "fetch", "done", time.monotonic() - began))
+            return facts
         raise _failed(watch, plan.node, "fetch", time.monotonic() - began, str(error), may_pass=error.is_retryable) from error
     watch(PhaseEvent(plan.node, "fetch", "done", time.monotonic() - began))
     for step in steps.prepare(facts, plan, artefacts.release, wheelhouse):

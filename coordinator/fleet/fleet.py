@@ -43,6 +43,10 @@ async def opened(config: Config, store: Store | None = None, *, is_keeper: bool 
 
     files = FleetFiles(config.fleet.name)
     files.make()
+    if is_keeper and config.nodes.coordinator == "node" and config.nodes.transport == "ssh" and not config.ssh.key_file:
+        from coordinator.fleet.keys import make_pair
+
+        make_pair(files, config.fleet.name)
     store = store or Stores(config.store).open(config.store.url)
     provider = _provider(config, files, store)
     try:

@@ -75,9 +75,10 @@ class Hands:
 
     async def _ready(self, record: NodeRecord, phases: Phases) -> NodeRecord:
         installer = self._fleet.installer
+        settings = installer.settings(record.role) or record.settings
         return await self.save(
             replace(
-                record, state="ready", release=installer.release, settings=installer.settings(record.role), attempts=0, step="",
+                record, state="ready", release=installer.release, settings=settings, attempts=0, step="",
                 failure="", phases_s=record.phases_s | phases.took_s, ready_at=time.time(), stopped_at=0.0,
             )
         )  # fmt: skip

@@ -29,7 +29,7 @@ class Installer(Protocol):
         """Version that nodes get, such as ``0.1.0+3f9c2e71``."""
 
     def settings(self, role: Role) -> str:
-        """Digest of what nodes of a role are told."""
+        """Digest of what nodes of a role are told; empty where not all of that is known."""
 
     async def set_up(self, connection: Connection, record: NodeRecord, watch: Watch) -> None:
         """From a machine that answers to a running daemon of ``release``; the same call again after any failure."""
@@ -75,6 +75,8 @@ class FromHere:
 
     def settings(self, role: Role) -> str:
         """See ``Installer``. Of a node without a name, as the name is no setting that a person changes."""
+        if self._has_only_contents:
+            return ""
         from coordinator.fleet.bootstrap import planned, settings_digest
 
         return settings_digest(planned(self._config, "node", role, self._environment))
@@ -107,7 +109,7 @@ class FromHere:
         """See ``Installer``."""
         from coordinator.fleet.updating import undo
 
-        await undo(connection, record.name, deadline_s=UNDO_S + self._config.worker.drain.s)
+        await undo(connection, record.name, deadline_s=UNDO_S + self._config.worker.drain.s, role=record.role)
 
     async def last_lines(self, connection: Connection, record: NodeRecord) -> str:
         """See ``Installer``."""
@@ -118,7 +120,14 @@ class FromHere:
     def _plan(self, record: NodeRecord) -> SetUp:
         from coordinator.fleet.bootstrap import planned
 
-        return planned(self._config, record.name, record.role, self._environment)
+        is_there = self._has_only_contents and record.release  # as the laptop copied it, and more than we know of it
+        return planned(self._config, record.name, record.role, "" if is_there else self._environment)
+
+    @property
+    def _has_only_contents(self) -> bool:
+        """Whether this is a coordinator on a node, which was started with the contents of hosts.environment_file."""
+        name = self._config.hosts.environment_file if self._config.nodes.provider == "hosts" else ""
+        return self._is_keeper and bool(name) and not Path(name).expanduser().is_file()
 
 
 def environment_text(config: Config, *, is_keeper: bool = False) -> str:

@@ -309,23 +309,73 @@ systemctl stop {unit}
 """
 
 
-# Units first; then what the list names, the newest first; the list's own directory at the end, as it was made first.
-UNDO = f"""
-for unit in tilefleet-deadman.timer workerd.service coordinator.service; do
-  if grep -qxF {UNITS}/$unit {MADE} 2>/dev/null; then systemctl disable --now --quiet $unit 2>&1 || true; fi
-done
+def undo(role: Role) -> str:
+    """Remove what was made. Where the other role's daemon is on the machine too, only this one's own goes; both at once take
+    turns. Units first; then what the list names, the newest first, and the list's own directory at the end."""
+    own = daemon(role)
+    other = daemon("coordinator" if role == "worker" else "worker")
+    mine = f"{UNITS}/{own}.service {UNITS}/{own}.service.d {SETTINGS}/{own}.toml"
+    key = f"rm -rf {STATE}/.local" if role == "coordinator" else ":"  # the keeper's
+    return f"""
+if [ ! -d {SETTINGS} ]; then exit 0; fi
+exec 9<{SETTINGS}
+if command -v flock >/dev/null; then flock 9; fi
 if [ ! -f {MADE} ]; then exit 0; fi
+is_made() {{ grep -qxF -- "$1" {MADE}; }}
+remove() {{ if [ -e "$1" ] || [ -L "$1" ]; then rm -rf -- "$1" && echo "$1"; fi; }}
+if is_made {UNITS}/{own}.service; then systemctl disable --now --quiet {own}.service 2>&1 || true; fi
+if is_made {UNITS}/{other}.service; then
+  for entry in {mine}; do
+    if is_made "$entry"; then remove "$entry"; grep -vxF -- "$entry" {MADE} >{MADE}.new; mv {MADE}.new {MADE}; fi
+  done
+  rm -f {SETTINGS}/{own}.toml.before {SETTINGS}/{own}.started
+  {key}
+  systemctl daemon-reload
+  exit 0
+fi
+if is_made {UNITS}/tilefleet-deadman.timer; then systemctl disable --now --quiet tilefleet-deadman.timer 2>&1 || true; fi
 list=$(cat {MADE})
 reversed=
 for entry in $list; do reversed="$entry $reversed"; done
 for entry in $reversed; do
   case $entry in
     user:*) userdel "${{entry#user:}}" && echo "the user ${{entry#user:}}" ;;
-    *) if [ -e "$entry" ] || [ -L "$entry" ]; then rm -rf -- "$entry" && echo "$entry"; fi ;;
+    key:*)
+      path=${{entry#*@}} material=${{entry#key:}} material=${{material%%@*}}
+      if kept=$(grep -vF -- "$material" "$path"); then printf '%s\n' "$kept" >"$path"; else : >"$path"; fi
+      ;;
+    *) remove "$entry" ;;
   esac
 done
 rm -f {MADE} {SETTINGS}/*.before {SETTINGS}/*.started
 rmdir {SETTINGS} 2>/dev/null
 systemctl daemon-reload
 exit 0
+"""
+
+
+def public_key(fleet: str) -> str:
+    """Says the public half of the pair that the keeper of the coordinator here logs in to workers with; makes it if need be."""
+    program = (
+        "import sys; from coordinator.fleet import files, keys; print(keys.make_pair(files.FleetFiles(sys.argv[1]), sys.argv[1]))"
+    )
+    python = f"{LINK}/bin/python -P -c {quote(program)} {quote(fleet)}"
+    return f"exec runuser -u tilefleet -- env -i HOME={STATE} PATH=/usr/bin:/bin {python}\n"
+
+
+def admit(user: str) -> str:
+    """Lets the holder of a key log in as a user. Standard input: the line of authorized_keys."""
+    return f"""{_MAKING}
+user={quote(user)}
+home=$(getent passwd "$user" | cut -d: -f6)
+keys=$home/.ssh/authorized_keys
+line=$(cat)
+if grep -qF -- "$line" "$keys" 2>/dev/null; then exit 0; fi
+material=$(echo "$line" | cut -d' ' -f2)
+mkdir -p {SETTINGS}
+echo "key:$material@$keys" >>{MADE}
+if [ ! -d "$home/.ssh" ]; then install -d -m 700 -o "$user" -g "$(id -gn "$user")" "$home/.ssh"; fi
+if [ ! -e "$keys" ]; then install -m 600 -o "$user" -g "$(id -gn "$user")" /dev/null "$keys"; fi
+if [ -s "$keys" ] && [ -n "$(tail -c 1 "$keys")" ]; then echo >>"$keys"; fi
+echo "$line" >>"$keys"
 """

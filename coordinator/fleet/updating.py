@@ -48,7 +48,10 @@ async def start(connection: Connection, node: str, *, deadline_s: float, role: R
     await perform(connection, node, Step("start", scripts.start_again(role), deadline_s), watch)
 
 
-async def undo(connection: Connection, node: str, *, deadline_s: float, watch: Watch = unwatched) -> tuple[str, ...]:
-    """Remove what ``set_up`` made, and nothing else; what was removed, for people. Raises StepFailed."""
-    finished = await perform(connection, node, Step("undo", scripts.UNDO, deadline_s), watch)
+async def undo(
+    connection: Connection, node: str, *, deadline_s: float, role: Role = "worker", watch: Watch = unwatched
+) -> tuple[str, ...]:
+    """Remove what ``set_up`` made, and nothing else; what was removed, for people. What a machine's worker and coordinator
+    share goes with the last of them. Raises StepFailed."""
+    finished = await perform(connection, node, Step("undo", scripts.undo(role), deadline_s), watch)
     return tuple(finished.output.splitlines())

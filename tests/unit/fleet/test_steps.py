@@ -11,7 +11,7 @@ import pytest
 from coordinator.fleet import steps
 from coordinator.fleet.inspection import Facts
 from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
-from coordinator.fleet.scripts import UNDO
+from coordinator.fleet.scripts import admit, public_key, undo
 from coordinator.fleet.steps import SetUp, Step, Upload
 
 HOSTILE = 'x\'; touch /tmp/owned; echo "$(id)" `id` \\'
@@ -40,7 +40,9 @@ def all_steps(plan: SetUp, release: Release, facts: Facts = FACTS) -> list[Step]
         steps.stop(plan, facts, release.version),
         *steps.install(facts, plan, release.version),
         *steps.roll_back(facts, plan, release.version),
-        Step("undo", UNDO, 1.0),
+        Step("undo", undo(plan.role), 1.0),
+        Step("key", public_key(HOSTILE), 1.0),
+        Step("admit", admit(HOSTILE), 1.0),
     ]
 
 
