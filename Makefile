@@ -10,12 +10,13 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-nodes test-newest test-floor docs system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-newest test-floor soak soak-simulation docs system-packages clean
 
 help:
 	@echo "make demo       two workers multiply and add matrices here, checked and timed"
 	@echo "make test       make check, then every test; unit tests again on the newest and the oldest Python found"
 	@echo "make test-nodes only the tests on real Linux nodes in containers (as root)"
+	@echo "make soak       SECONDS=600 long of random faults, as many seeds as that takes, on all cores"
 	@echo "make check      lint, format, types, import rules, systemd units"
 	@echo "make dev        the virtual environment with everything the tests need, and the pre-commit hooks"
 	@echo "make docs       write the generated reference pages again"
@@ -73,6 +74,17 @@ test-newest: $(VENV)/.installed-test
 
 test-floor: $(VENV)/.installed-test
 	@tools/test-on.sh 3.11 $(BIN)/python
+
+# Longer than a test run: SECONDS in all, each part its share; PROCESSES=1 leaves the other cores alone.
+SECONDS := 600
+PROCESSES := 0
+
+soak: soak-simulation
+
+# From where the seeds begin is the day, so that each day's are new; a seed that fails is printed with how to replay it.
+soak-simulation: $(VENV)/.installed-test
+	@echo "Simulation, seeds of today for $(SECONDS) s"
+	@$(BIN)/python -m tests.simulation.soak 0 $$(date +%Y%m%d000000) --seconds $(SECONDS) --processes $(PROCESSES)
 
 docs: $(VENV)/.installed-test
 	@$(BIN)/python docs/generate.py

@@ -291,7 +291,7 @@ def _lease_book(broken: type[LeaseBook]) -> Cast:
 
 ROUGH = CALM._replace(is_steady=False)
 VARIANTS: dict[str, Variant] = {
-    "NoStaleAttemptCheck": Variant(_scheduler(NoStaleAttemptCheck), 60),
+    "NoStaleAttemptCheck": Variant(_scheduler(NoStaleAttemptCheck), 60, ROUGH._replace(fail=0.5, duplicate=0.3, undeleted=0.3)),
     "StaleDeadLetters": Variant(_scheduler(StaleDeadLetters), 60, ROUGH._replace(fail=0.6, undeleted=0.9, job_s=0.1)),
     "NoDeadLetters": Variant(_scheduler(NoDeadLetters), 60, ROUGH._replace(worker_dies=0.02, job_s=0.3)),
     "NoResend": Variant(_scheduler(NoResend), 60),
@@ -314,7 +314,7 @@ VARIANTS: dict[str, Variant] = {
     ),
     "OverwritesPlans": Variant(_term(OverwritesPlans), 60, ROUGH._replace(rival_every_s=2.0, slow_answer=0.3, drain_every_s=2.0)),
     "HasNoInbox": Variant(_term(HasNoInbox), 60),
-    "NoRenewal": Variant(_lease_book(NoRenewal), 60, CALM._replace(job_s=18.0)),
+    "NoRenewal": Variant(_lease_book(NoRenewal), 60, CALM._replace(job_s=14.0)),
     "DeletesFirst": Variant(_worker(DeletesFirst), 60),
     "CompletesFirst": Variant(_worker(CompletesFirst), 60),
     "DoesNotComplete": Variant(_worker(DoesNotComplete), 60),

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 
 from tests.simulation.scenario import hostile
 
@@ -24,6 +24,11 @@ def say(text: str) -> None:
     """On standard output, now."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def n_cores() -> int:
+    """Those that this process was given."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def tried(seed: int) -> Outcome:
@@ -54,13 +59,13 @@ def main() -> None:
 
 def _outcomes(options: argparse.Namespace, began: float) -> Iterator[Outcome]:
     seeds: Iterator[int] = count(options.first) if options.seconds else iter(range(options.first, options.first + options.n))
-    n_processes = options.processes or os.cpu_count() or 1
+    n_processes = options.processes or n_cores()
     if n_processes == 1 or options.n == 1:
         results = map(tried, seeds)
         yield from _until(results, began, options.seconds)
         return
     with multiprocessing.get_context("spawn").Pool(n_processes) as pool:
-        while chunk := [seed for seed, _ in zip(seeds, range(200), strict=False)]:
+        while chunk := list(islice(seeds, 200)):
             yield from pool.imap_unordered(tried, chunk, chunksize=5)
             if options.seconds and time.monotonic() - began > options.seconds:
                 pool.close()

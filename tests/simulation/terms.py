@@ -279,7 +279,7 @@ class Term(Process):
 
     def _worker_message(self, message: Received) -> Steps[None]:
         self.tell(Heard(decode_worker(message.body)))
-        yield 0.0
+        yield from ()
 
     def _dead_job(self, message: Received) -> Steps[None]:
         _, job = examined(message.body, self.world.settings.fleet, "dead", 0.0)

@@ -13,7 +13,7 @@ from tests.simulation.scenario import hostile
 SEEDS_PER_TEST = 10
 
 
-@pytest.mark.parametrize("first", range(0, 300, SEEDS_PER_TEST))
+@pytest.mark.parametrize("first", range(0, 250, SEEDS_PER_TEST))
 def test_everything_ends_whatever_happens(first: int) -> None:
     for seed in range(first, first + SEEDS_PER_TEST):
         try:

@@ -31,6 +31,7 @@ FOREVER_S = 3600.0
 DRAIN_S = 20.0
 HUNG_S = 120.0  # a job that takes longer is as good as one that hangs: the bound of the whole counts on the policy against that
 POLL_S = 10.0  # instead of 2: nothing depends on it but how many steps an idle worker takes
+LOOK_S = 6.0  # at the control object while nothing happens, instead of 2: for the same reason
 
 
 class Letter(NamedTuple):
@@ -320,7 +321,7 @@ class SimWorker(Process):
     def _control(self) -> Steps[None]:
         while True:
             yield from self._refresh()
-            yield FRESH_S
+            yield LOOK_S
 
     def _refresh(self) -> Steps[None]:
         if self.clock() - self._read_at < FRESH_S:
