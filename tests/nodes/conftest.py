@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import Server, _running, _wait
 from tests.nodes.disks import Options
 from tests.nodes.machines import Network, Node
+from tests.nodes.prepared import prepare
 
 TIMEOUT_S = 600
 NewNode = Callable[..., Node]
@@ -56,14 +57,25 @@ def network() -> Iterator[Network]:
 @pytest.fixture(scope="module")
 def four_nodes(network: Network) -> Iterator[list[Node]]:
     """Four bare nodes that are up; each module gets new ones."""
-    nodes = [network.add_node() for _ in range(4)]
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.wait_until_up()
-    yield nodes
-    for node in nodes:
-        node.remove()
+    yield from _several(network, 4, Options())
+
+
+@pytest.fixture(scope="session")
+def prepared_layer(network: Network) -> Path:
+    """A layer for disks (``Options.layer``): Python packages and user as the set-up of a node leaves them, but no daemon yet.
+
+    For tests about what comes later. It is made by the set-up itself, and saves each further node the installation.
+    """
+    node = network.add_node()
+    node.boot()
+    prepare(node)
+    return node.as_layer()
+
+
+@pytest.fixture(scope="module")
+def four_prepared_nodes(network: Network, prepared_layer: Path) -> Iterator[list[Node]]:
+    """Four nodes that are up and have all packages; each module gets new ones."""
+    yield from _several(network, 4, Options(layer=prepared_layer))
 
 
 @pytest.fixture
@@ -90,6 +102,17 @@ def cloud(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with _running(command, directory) as process:
         _wait(process, directory, ready.exists)
         yield Server(ready.read_text(encoding="utf-8"))
+
+
+def _several(network: Network, count: int, options: Options) -> Iterator[list[Node]]:
+    nodes = [network.add_node(options) for _ in range(count)]
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.wait_until_up()
+    yield nodes
+    for node in nodes:
+        node.remove()
 
 
 def _why_not() -> str | None:
