@@ -159,28 +159,23 @@ async def test_a_machine_may_be_the_coordinators_too(machine: Node, fleet_of_one
     assert machine.run("systemctl is-active coordinator workerd || true").split() == ["inactive", "active"]
 
 
-async def test_a_machine_without_python_gets_one(new_node: NewNode, fleet_of_one: Fleet, tmp_path: Path) -> None:
-    archive = _archive_of_the_images_python(tmp_path)
-    with _served(tmp_path) as url:
-        source = Source("3.11.2", f"{url}/{archive.name}", hashlib.sha256(archive.read_bytes()).hexdigest())
-        node = new_node(has_python=False)
-        facts = await fleet_of_one.set_up(node, Artefacts(pack(), interpreters={"x86_64": source, "aarch64": source}))
-    assert facts.python_path == "/opt/tilefleet-python/3.11.2/bin/python3.11"
-    assert facts_of(node)["SubState"] == "running"
-
-
-async def test_nodes_may_fetch_packages_themselves(
+async def test_a_machine_without_python_gets_one_and_may_fetch_packages_itself(
     new_node: NewNode, fleet_of_one: Fleet, artefacts: Artefacts, tmp_path: Path, network: Network
 ) -> None:
+    archive = _archive_of_the_images_python(tmp_path)
     wheelhouse = await artefacts.wheelhouse("3.11", "x86_64")
     assert wheelhouse.archive is not None
-    with tarfile.open(wheelhouse.archive) as archive:
-        archive.extractall(tmp_path, filter="data")
-    node = new_node()
+    with tarfile.open(wheelhouse.archive) as wheels:
+        wheels.extractall(tmp_path, filter="data")
+    node = new_node(has_python=False)
     with _served(tmp_path, network.address) as url:
         settings = f"[global]\nno-index = true\nfind-links = {url}/\ntrusted-host = {network.address}\n"
         node.run(f"printf {settings!r} >/etc/pip.conf")
-        await fleet_of_one.set_up(node, Artefacts(artefacts.release, is_uploaded=False))
+        source = Source("3.11.2", f"{url}/{archive.name}", hashlib.sha256(archive.read_bytes()).hexdigest())
+        from_index = Artefacts(artefacts.release, is_uploaded=False, interpreters={"x86_64": source, "aarch64": source})
+        facts = await fleet_of_one.set_up(node, from_index)
+    assert facts.python_path == "/opt/tilefleet-python/3.11.2/bin/python3.11"
+    assert "Python 3.11" in node.run("/opt/tilefleet/bin/python --version")
     assert facts_of(node)["SubState"] == "running"
 
 
