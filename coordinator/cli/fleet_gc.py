@@ -51,7 +51,11 @@ async def _gc(session: Session, config: Config, older_s: float, *, is_agreed: bo
     from coordinator.fleet.ec2.orphans import remove, traces
 
     now = time.time()
-    dead = [one for one in await traces(config) if is_dead(one, older_s, now)]
+    found = await traces(config)
+    for one in found:
+        if one.trouble and removable(one):
+            remark(session, f"fleet {one.fleet} is left alone, as nobody knows whether it lives: {one.trouble}")
+    dead = [one for one in found if is_dead(one, older_s, now)]
     condemned = [belonging for one in dead for belonging in removable(one)]
     document: dict[str, Any] = {"orphans": [msgspec.to_builtins(one) for one in dead], "removed": [], "left": []}
     if not condemned:
@@ -70,8 +74,9 @@ async def _gc(session: Session, config: Config, older_s: float, *, is_agreed: bo
 
 
 def is_dead(found: Traces, older_s: float, now: float) -> bool:
-    """Whether nobody was heard for long enough; a fleet that was never heard is as old as its oldest belonging."""
-    return not found.is_alive and now - max(found.heard_at, found.created_at) >= older_s
+    """Whether nobody was heard for long enough; a fleet that was never heard is as old as its oldest belonging. One whose store
+    cannot be read is not dead."""
+    return not found.is_alive and not found.trouble and now - max(found.heard_at, found.created_at) >= older_s
 
 
 def removable(found: Traces) -> list[Belonging]:

@@ -41,6 +41,8 @@ class Finder:
         self._account = account
         self._fleet = fleet
         self._has_iam = has_iam
+        self.stores: dict[str, str] = {}
+        """Where fleets' records lie, by the tags that were seen on the way."""
         self._filters = tags.wanted((f"tag:{tags.FLEET}", [fleet]) if fleet else ("tag-key", [tags.FLEET]))
 
     async def everything(self) -> list[Belonging]:
@@ -105,7 +107,12 @@ class Finder:
     async def queues(self) -> list[Belonging]:
         """The queues, of which SQS itself says whose they are."""
         prefix = {"QueueNamePrefix": f"{self._fleet}-"} if self._fleet else {}
-        urls = [url for url in await self._account.list("sqs", "list_queues", "QueueUrls", **prefix) if _is_named_as_ours(url)]
+        pages = {"PaginationConfig": {"PageSize": 1000}}  # SQS ends at a thousand, without a word, where no size is asked for
+        urls = [
+            url
+            for url in await self._account.list("sqs", "list_queues", "QueueUrls", **prefix, **pages)
+            if _is_named_as_ours(url)
+        ]
         found: list[Belonging] = []
 
         async def look(url: str) -> None:
@@ -114,6 +121,7 @@ class Finder:
             except (NotFound, NotAllowed):  # gone meanwhile, or somebody else's
                 return
             if self._is_wanted(its):
+                self._note_store(its)
                 name = url.rsplit("/", 1)[-1]
                 found.append(Belonging("queue", name, its[tags.FLEET], await self._messages(url)))
 
@@ -147,8 +155,14 @@ class Finder:
             names = [one[f"{noun}Name"] for one in listed if one[f"{noun}Name"].startswith(_ROLES)]
         found: list[Belonging] = []
         for name in names:
-            its = await identity.tags_of(self._account, kind, name)
+            try:
+                its = await identity.tags_of(self._account, kind, name)
+            except NotAllowed:
+                if self._fleet:
+                    raise
+                continue  # of a fleet that these credentials have nothing to do with
             if self._is_wanted(its) and its.get(tags.REGION) == self._account.region:
+                self._note_store(its)
                 found.append(Belonging(kind, name, its[tags.FLEET]))
         return found
 
@@ -156,7 +170,13 @@ class Finder:
         return tags.FLEET in its and self._fleet in {"", its[tags.FLEET]}
 
     def _of(self, kind: Any, id_: str, its: Any, detail: str, at: float = 0.0) -> Belonging:
-        return Belonging(kind, id_, tags.read(its)[tags.FLEET], detail, created_at=at)
+        read = tags.read(its)
+        self._note_store(read)
+        return Belonging(kind, id_, read[tags.FLEET], detail, created_at=at)
+
+    def _note_store(self, its: tags.Tags) -> None:
+        if tags.STORE in its:
+            self.stores[its[tags.FLEET]] = its[tags.STORE]
 
     async def own_buckets(self) -> list[tuple[str, tags.Tags]]:
         """Buckets that a fleet made, with their tags. Those that may not be looked at are somebody else's."""

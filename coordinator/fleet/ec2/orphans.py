@@ -1,7 +1,7 @@
 """What fleets left behind in an account and region, by their tags, and whether each fleet is still alive.
 
-The rule: a fleet lives when its coordinator wrote to its store lately, or it was made lately. A fleet that was stopped does not
-live either, so nothing of this is removed before a person has looked at it.
+The rule: a fleet lives when its coordinator wrote to its store lately, or it was made lately; one whose store cannot be read is
+not taken for dead. A fleet that was stopped does not live either, so nothing of this is removed before a person has looked at it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from coordinator.fleet.ports import Tell
 from coordinator.fleet.records import Belonging
 from tilefleet import layout
 from tilefleet.config import Config
-from tilefleet.errors import TilefleetError
+from tilefleet.errors import NotFound, TilefleetError
 from tilefleet.store import Stores
 
 LATELY_S = 15 * 60.0  # a leader writes every two seconds; a first `fleet up` takes five minutes
@@ -39,9 +39,11 @@ class Traces(msgspec.Struct, frozen=True):
     store_url: str = ""
     """Where the fleet's records lie, by its tags."""
     heard_at: float = 0.0
-    """When its coordinator last wrote to its store; 0: never, or the store cannot be read."""
+    """When its coordinator last wrote to its store; 0: never, or the store is gone."""
     is_alive: bool = False
     """Whether that was a short time ago, or the fleet was just made."""
+    trouble: str = ""
+    """Why its store cannot be read, so that nobody knows whether it lives."""
 
 
 async def traces(config: Config) -> list[Traces]:
@@ -70,15 +72,15 @@ async def _traces(account: Account, config: Config) -> list[Traces]:
     for fleet, store_url in sorted(stores.items()):
         belongings += await finder.data(fleet, store_url, is_own_bucket=True)
     usd_per_hour, said = await _running(account)
-    stores = {**said, **stores}
+    stores = {**finder.stores, **said, **stores}
     found = []
     for fleet in sorted({one.fleet for one in belongings}):
         own = in_order([one for one in belongings if one.fleet == fleet])
         created_at = min((one.created_at for one in own if one.created_at), default=0.0)
-        heard_at = await _heard_at(config, stores.get(fleet, ""))
+        heard_at, trouble = await _heard_at(config, stores.get(fleet, ""))
         is_alive = max(heard_at, created_at) > time.time() - LATELY_S
         usd = round(usd_per_hour.get(fleet, 0.0), 5)
-        found.append(Traces(fleet, tuple(own), created_at, usd, stores.get(fleet, ""), heard_at, is_alive))
+        found.append(Traces(fleet, tuple(own), created_at, usd, stores.get(fleet, ""), heard_at, is_alive, trouble))
     return found
 
 
@@ -98,12 +100,14 @@ async def _running(account: Account) -> tuple[dict[str, float], dict[str, str]]:
     return usd_per_hour, stores
 
 
-async def _heard_at(config: Config, store_url: str) -> float:
-    """When a leader last wrote its beacon; 0 where that cannot be known."""
+async def _heard_at(config: Config, store_url: str) -> tuple[float, str]:
+    """When a leader last wrote its beacon, 0 where none ever did; and why that cannot be known."""
     if not store_url.startswith("s3://"):
-        return 0.0
+        return 0.0, ""
     try:
         store = Stores(config.store).open(store_url)
-        return max([entry.modified_at async for entry in store.entries(layout.CONTROL)], default=0.0)
-    except TilefleetError:
-        return 0.0
+        return max([entry.modified_at async for entry in store.entries(layout.CONTROL)], default=0.0), ""
+    except NotFound:
+        return 0.0, ""
+    except TilefleetError as error:
+        return 0.0, str(error)

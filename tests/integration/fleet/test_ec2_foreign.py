@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.fleet.ec2 import orphans
 from coordinator.fleet.records import Belonging
 from tests.conftest import Server, unique
 from tests.integration.fleet import ec2_account as aws
 from tilefleet.errors import AlreadyExists
+from tilefleet.quantities import Duration
 
 TAG = "tilefleet:fleet"
 
@@ -69,6 +71,27 @@ async def test_gc_shows_every_fleet_by_itself_and_removes_only_what_it_is_given(
         assert eyes.inventory() == before | eyes.inventory(two.fleet.name)
         await orphans.remove(two, found[two.fleet.name].belongings, told.append)
         assert eyes.inventory() == before
+
+
+async def test_a_fleet_without_machines_in_a_bucket_that_was_given_is_heard_by_its_queues_tags(moto_server: Server) -> None:
+    config = aws.config(moto_server.endpoint_url)
+    with aws.Eyes(moto_server.endpoint_url) as eyes:
+        fleet, bucket = unique("idle"), unique("given")
+        eyes.s3.create_bucket(Bucket=bucket)
+        eyes.s3.put_object(Bucket=bucket, Key="x/control/000001.json", Body=b"{}")
+        eyes.sqs.create_queue(QueueName=f"{fleet}-jobs", tags={TAG: fleet, "tilefleet:store": f"s3://{bucket}/x"})
+        found = {traces.fleet: traces for traces in await orphans.traces(config)}[fleet]
+    assert found.store_url == f"s3://{bucket}/x"
+    assert found.is_alive
+
+
+async def test_a_store_that_cannot_be_read_is_no_sign_of_death(moto_server: Server) -> None:
+    here = aws.config(moto_server.endpoint_url)
+    away = replace(here, store=replace(here.store, endpoint_url="http://127.0.0.1:9", timeout=Duration("1 s")))
+    heard_at, trouble = await orphans._heard_at(away, "s3://somewhere/x")
+    assert heard_at == 0
+    assert trouble
+    assert await orphans._heard_at(here, "s3://nowhere-at-all/x") == (0, "")
 
 
 @pytest.mark.parametrize("kind", ["queue", "security group", "launch template", "role", "instance profile"])

@@ -22,6 +22,10 @@ DATA = (Belonging("data", "s3://tiles/x", "old", "12 objects"), Belonging("bucke
         (Traces("new", (INSTANCE,), created_at=NOW - 1 * HOUR_S), False),
         (Traces("never-heard", (INSTANCE,), created_at=NOW - 3 * HOUR_S), True),
         (Traces("alive", (INSTANCE,), created_at=NOW - 9 * HOUR_S, heard_at=NOW - 3 * HOUR_S, is_alive=True), False),
+        (
+            Traces("of-a-colleague", (INSTANCE,), created_at=NOW - 9 * HOUR_S, trouble="the store refused these credentials"),
+            False,
+        ),
     ],
 )
 def test_a_fleet_is_dead_when_nobody_was_heard_for_long_enough(found: Traces, dead: bool) -> None:
