@@ -304,7 +304,7 @@ VARIANTS: dict[str, Variant] = {
     "IgnoresOrder": Variant(_scheduler(IgnoresOrder), 60),
     "CleansUpAtOnce": Variant(_scheduler(CleansUpAtOnce), 60),
     "RemembersNothingListed": Variant(_term(RemembersNothingListed), 60),
-    "CountsHalfBlocks": Variant(_term(CountsHalfBlocks), 60, ROUGH._replace(worker_dies=0.004, coordinator_crash_every_s=4.0)),
+    "CountsHalfBlocks": Variant(_term(CountsHalfBlocks), 200, ROUGH._replace(worker_dies=0.02, coordinator_crash_every_s=3.0)),
     "NeverStepsDown": Variant(_term(NeverStepsDown), 60),
     "WritesForTheNewest": Variant(
         _term(WritesForTheNewest), 60, ROUGH._replace(coordinator_stall_every_s=6.0, coordinator_stall_s=15.0)
@@ -312,7 +312,7 @@ VARIANTS: dict[str, Variant] = {
     "ReadsTwice": Variant(
         _term(ReadsTwice), 60, ROUGH._replace(job_s=0.05, slow_answer=0.08, slow_answer_s=15.0, duplicate=0.5)
     ),
-    "OverwritesPlans": Variant(_term(OverwritesPlans), 60, ROUGH._replace(rival_every_s=2.0, slow_answer=0.3, drain_every_s=2.0)),
+    "OverwritesPlans": Variant(_term(OverwritesPlans), 200, ROUGH._replace(rival_every_s=2.0, slow_answer=0.3, drain_every_s=2.0)),
     "HasNoInbox": Variant(_term(HasNoInbox), 60),
     "NoRenewal": Variant(_lease_book(NoRenewal), 60, CALM._replace(job_s=14.0)),
     "DeletesFirst": Variant(_worker(DeletesFirst), 60),

@@ -9,6 +9,7 @@ from coordinator.core import patience
 from coordinator.core.plans import Plan
 from coordinator.core.settings import SchedulerSettings
 from coordinator.core.stragglers import OVERDUE_S
+from coordinator.runtime.effects import PATIENCE_S
 from coordinator.runtime.leadership import SILENT_BEATS
 from tests.simulation.faults import CALM, Habits
 from tests.simulation.store import url_of
@@ -88,7 +89,10 @@ def drawn_habits(random: Random) -> Habits:
     if random.random() < 0.7:  # a hang takes a quarter of an hour to be noticed, which takes long to simulate
         chosen.pop("hang", None)
     slowness = random.choice((5.0, 20.0, 100.0))
-    return CALM._replace(is_steady=False, job_s=random.choice((0.3, 1.5, 4.0)), slowness=slowness, **chosen)
+    outage_s, restart_s = random.choice((5.0, 12.0, 100.0)), random.choice((1.0, 3.0, 20.0))
+    return CALM._replace(
+        is_steady=False, job_s=random.choice((0.3, 1.5, 4.0)), slowness=slowness, outage_s=outage_s, restart_s=restart_s, **chosen
+    )
 
 
 def bound_s(world: World) -> float:
@@ -100,7 +104,7 @@ def bound_s(world: World) -> float:
     settings, habits = world.settings, world.habits
     lead_s = habits.restart_s + (SILENT_BEATS + 3) * settings.beacon_s + habits.coordinator_stall_s
     hears_s = INBOX_S + 2 * settings.heartbeat_s + habits.stall_s + settings.worker_silence_s
-    total = lead_s + hears_s + (HUNG_AT_MOST_S if world.has_hung else 0.0)
+    total = lead_s + hears_s + max(0.0, world.store.away_until - world.now) + (HUNG_AT_MOST_S if world.has_hung else 0.0)
     for operation in world.records():
         plan: Plan | None = world.store.get(url_of(layout.plan(operation, "main")))
         stages = plan.stages if plan is not None else ()
@@ -125,7 +129,7 @@ def hostile(seed: int, cast: Cast = USUAL, faults: Habits | None = None) -> Worl
     )
     world = World(
         seed, habits, n_workers=random.randint(2, 5), settings=settings, cast=cast, is_one_machine=random.random() < 0.5,
-        max_receives=random.choice((3, 5)),
+        max_receives=random.choice((3, 5)), n_coordinators=random.choice((1, 1, 2)),
     )  # fmt: skip
     records = mixed(random.randint(1, 3), random.randrange(7))
     for each in records:
@@ -148,10 +152,8 @@ def hostile(seed: int, cast: Cast = USUAL, faults: Habits | None = None) -> Worl
 
 
 def _allowed(world: World, operation: str, cancelled: str) -> set[str]:
-    """How an operation may end: well; as it was asked to; or badly, when one of its jobs was struck again and again."""
+    """How an operation may end: well; as it was asked to; or badly, when one of its jobs was struck again and again, or the
+    store was away for longer than anybody is patient."""
     worst = max((n for key, n in world.ledger.troubles.items() if key[0] == operation), default=0)
-    return (
-        {"done"}
-        | ({"cancelled"} if operation == cancelled else set())
-        | ({"failed"} if worst >= world.max_receives - 1 else set())
-    )
+    is_struck = worst >= world.max_receives - 1 or world.longest_outage_s > PATIENCE_S - 10
+    return {"done"} | ({"cancelled"} if operation == cancelled else set()) | ({"failed"} if is_struck else set())

@@ -42,7 +42,7 @@ class World:
     def __init__(
         self, seed: int, habits: Habits, *, n_workers: int, settings: SchedulerSettings, cast: Cast = USUAL,
         memory_bytes: int = 1 << 30, is_one_machine: bool = True,
-        max_receives: int = 5,
+        max_receives: int = 5, n_coordinators: int = 1,
     ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.habits = habits
@@ -60,6 +60,7 @@ class World:
         self.coordinators: list[SimCoordinator] = []
         self.hang_s = 1e9
         self.has_hung = False
+        self.longest_outage_s = self._outage_began = self._outage_until = 0.0
         self.is_over = False
         """The time of faults."""
         self._cast = cast
@@ -70,7 +71,8 @@ class World:
         """Whose open mark stands, or is about to be written."""
         self._n_made = 0
         self._epoch = 0
-        self.start_coordinator()
+        for _ in range(n_coordinators):
+            self.start_coordinator()
         for index in range(n_workers):
             self.start_worker(f"w{index}")
         for every_s, action in (
@@ -233,7 +235,11 @@ class World:
             queue.lose()
 
     def store_is_away(self) -> None:
-        self.store.away_until = self.now + self.habits.outage_s * self.random.random()
+        away_s = self.habits.outage_s * self.random.random()
+        self.store.away_until = max(self.store.away_until, self.now + away_s)
+        self._outage_began = self._outage_began if self.now < self._outage_until else self.now
+        self._outage_until = self.store.away_until
+        self.longest_outage_s = max(self.longest_outage_s, self._outage_until - self._outage_began)
 
     # ---- workers
 
