@@ -27,6 +27,7 @@ from tests.nodes.runs import ip
 
 POLL_S = 0.25
 START_TIMEOUT_S = 20.0
+_EVERY = ("pending", "running", "stopping", "stopped", "shutting-down", "terminated")
 ROLE = "the-role-of-the-instance"
 _CLOUD_INIT = f"""#!/bin/sh
 # What cloud-init does, as far as a node notices it.
@@ -133,9 +134,9 @@ class Hypervisor:
     def _work(self) -> None:
         while not self._end.wait(POLL_S):
             try:
-                for instance in self.instances("pending", "running", "stopping", "stopped", "shutting-down", "terminated"):
+                for instance in self.instances(*_EVERY):
                     self._follow(instance)
-            except Exception as error:  # told at the end; an EC2 that is busy for a moment is no reason to leave
+            except Exception as error:  # noqa: BLE001  told at the end; an EC2 that is busy for a moment is no reason to leave
                 self._errors.append(error)
 
     def _follow(self, instance: Any) -> None:

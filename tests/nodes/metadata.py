@@ -1,4 +1,4 @@
-"""The instance metadata service of the nodes' network: ``python -m tests.nodes.metadata DIRECTORY``, run in the switch's namespace.
+"""The instance metadata service: ``python -m tests.nodes.metadata DIRECTORY``, in the namespace of the nodes' switch.
 
 The rule: IMDSv2 only, as our launch template demands: without a token nothing is told. What an instance is told lies in files
 below ``DIRECTORY/<its address>``; a test that gives a notice writes a file.
