@@ -48,11 +48,11 @@ async def plan(fleet: Fleet) -> Planned:
 
 async def cost_of(fleet: Fleet, n_machines: int) -> str:
     """The cost line of so many more machines."""
-    from coordinator.fleet.spending import Lot, cost_line
+    from coordinator.fleet.spending import Lot, cost_line, end_of
 
     ec2 = fleet.config.ec2
     lot = Lot(n_machines, await fleet.provider.price(), ec2.instance_types[0], ec2.market)
-    return cost_line([lot], lifetime_s=ec2.lifetime.s)
+    return cost_line([lot], ends=end_of(fleet.config.nodes, lifetime_s=ec2.lifetime.s, dead_man_s=ec2.dead_man.s))
 
 
 def show(session: Session, config: Config, planned: Planned, *, is_dry: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from coordinator.fleet.records import Price
+from tilefleet.fleet_config import NodesSection
 
 HOURS_A_DAY = 24
 REQUESTS = "plus S3 and SQS requests"
@@ -24,10 +25,10 @@ class Lot(NamedTuple):
     market: str = ""
 
 
-def cost_line(lots: Sequence[Lot], *, lifetime_s: float = 0.0) -> str:
+def cost_line(lots: Sequence[Lot], *, ends: str = "") -> str:
     """``4 × c7i.xlarge on-demand: $0.714 an hour, $17.14 a day, plus S3 and SQS requests (price list of 2026-11-01)``.
 
-    ``lifetime_s``: after which machines end themselves; 0: they do not.
+    ``ends``: what ends the costs, as ``end_of`` has it.
     """
     lots = [lot for lot in lots if lot.number]
     if not lots:
@@ -39,10 +40,20 @@ def cost_line(lots: Sequence[Lot], *, lifetime_s: float = 0.0) -> str:
     usd_per_hour = sum(number * price.usd_per_hour for number, price in known)
     sources = "; ".join(dict.fromkeys(price.source for _, price in known))
     line = f"{what}: {usd_text(usd_per_hour)} an hour, {usd_text(usd_per_hour * HOURS_A_DAY)} a day, {REQUESTS} ({sources})"
-    if lifetime_s:
-        most = usd_text(usd_per_hour * lifetime_s / 3600)
-        line += f"; at most {most} until they power themselves off after {lifetime_s / 3600:g} h"
-    return line
+    if any(lot.market == "spot-or-on-demand" for lot in lots):
+        line += "; where no spot is to be had, on-demand at its price"
+    return f"{line}; {ends}" if ends else line
+
+
+def end_of(nodes: NodesSection, *, lifetime_s: float, dead_man_s: float) -> str:
+    """What ends the costs of a fleet by itself. A machine's lifetime does not, as a coordinator that runs replaces it."""
+    limits = [f"at {usd_text(nodes.max_cost_usd)}"] if nodes.max_cost_usd else []
+    limits += [f"after {nodes.max_hours:g} h"] if nodes.max_hours else []
+    if limits:
+        return f"the fleet ends {' or '.join(limits)}"
+    each = f"a machine ends after {lifetime_s / 3600:g} h, and is replaced while a coordinator runs; " if lifetime_s else ""
+    or_else = ", or when no coordinator runs" if dead_man_s else ""
+    return f"{each}the fleet ends when you say so{or_else} (nodes.max_cost_usd sets a limit)"
 
 
 def own_machines_line(count: int) -> str:

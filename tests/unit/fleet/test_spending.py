@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from coordinator.fleet.records import Price
-from coordinator.fleet.spending import Lot, cost_line, own_machines_line, usd_text
+from coordinator.fleet.spending import Lot, cost_line, end_of, own_machines_line, usd_text
+from tilefleet.fleet_config import NodesSection
 
 PRICE = Price("c7i.xlarge", "on-demand", 0.1785, "price list of 2026-11-01")
 SMALL = Price("t3.small", "on-demand", 0.0208, "price list of 2026-11-01")
@@ -23,8 +24,29 @@ def test_machines_of_several_kinds_are_added_up() -> None:
     assert line.count("price list of 2026-11-01") == 1
 
 
-def test_a_lifetime_bounds_it() -> None:
-    assert cost_line([Lot(4, PRICE)], lifetime_s=8 * 3600).endswith("; at most $5.71 until they power themselves off after 8 h")
+def _end_of(**limits: float) -> str:
+    return end_of(NodesSection(**limits), lifetime_s=24 * 3600, dead_man_s=1800)
+
+
+def test_a_budget_is_what_ends_it() -> None:
+    assert _end_of(max_cost_usd=10) == "the fleet ends at $10.00"
+    assert _end_of(max_cost_usd=10, max_hours=5) == "the fleet ends at $10.00 or after 5 h"
+    assert cost_line([Lot(4, PRICE)], ends="the fleet ends at $10.00").endswith("2026-11-01); the fleet ends at $10.00")
+
+
+def test_a_lifetime_is_no_end_as_machines_are_replaced() -> None:
+    assert _end_of() == (
+        "a machine ends after 24 h, and is replaced while a coordinator runs; the fleet ends when you say so, or when no "
+        "coordinator runs (nodes.max_cost_usd sets a limit)"
+    )
+    without = end_of(NodesSection(), lifetime_s=0, dead_man_s=0)
+    assert without == "the fleet ends when you say so (nodes.max_cost_usd sets a limit)"
+
+
+def test_the_price_of_spot_is_not_the_whole_story_where_on_demand_stands_in() -> None:
+    spot = Price("c7i.xlarge", "spot", 0.06, "spot price history")
+    assert cost_line([Lot(4, spot, market="spot-or-on-demand")]).endswith("; where no spot is to be had, on-demand at its price")
+    assert "on-demand" not in cost_line([Lot(4, spot, market="spot")])
 
 
 def test_a_price_that_is_not_known_is_not_made_up() -> None:

@@ -144,4 +144,4 @@ def budget(config: Config) -> Finding:
     limits += [format_seconds(nodes.max_hours * 3600)] if nodes.max_hours else []
     if limits:
         return ok(AREA, "budget", f"the fleet ends after {' or '.join(limits)}")
-    return ok(AREA, "budget", "no limit beside the lifetime of nodes (nodes.max_cost_usd and nodes.max_hours set one)")
+    return ok(AREA, "budget", "no limit (nodes.max_cost_usd and nodes.max_hours set one); nodes that end are replaced")
