@@ -24,8 +24,8 @@ def test_machines_of_several_kinds_are_added_up() -> None:
     assert line.count("price list of 2026-11-01") == 1
 
 
-def _end_of(**limits: float) -> str:
-    return end_of(NodesSection(**limits), lifetime_s=24 * 3600, dead_man_s=1800)
+def _end_of(max_cost_usd: float = 0.0, max_hours: float = 0.0) -> str:
+    return end_of(NodesSection(max_cost_usd=max_cost_usd, max_hours=max_hours), lifetime_s=24 * 3600, dead_man_s=1800)
 
 
 def test_a_budget_is_what_ends_it() -> None:
