@@ -22,7 +22,7 @@ from coordinator.fleet.reconcile import is_converged, waits_for
 from coordinator.fleet.records import Role
 from coordinator.fleet.scaling import Load, limits_of, over_budget
 from tilefleet.backoff import persist
-from tilefleet.errors import DoesNotFit
+from tilefleet.errors import BadConfig, DoesNotFit
 from tilefleet.records import Control
 
 __all__ = ["Failure", "Outcome", "converge", "desired_of", "observe", "update_all"]
@@ -76,7 +76,7 @@ async def converge(fleet: Fleet, desired: Desired, *, watch: Watch, tell: Tell, 
     """Make it so, and wait until it is, or until nothing more can be done. ``once``: one round of actions, and their end.
 
     Cancelled at any time it leaves what is done, written down; called again it goes on from there. Raises DoesNotFit when the
-    fleet's budget is used up: its keeper would end at once what is made here.
+    fleet's budget is used up: its keeper would end at once what is made here; BadConfig when nobody could tell that it is.
     """
     if desired.n_workers and fleet.provider.can_launch:
         await _check_budget(fleet)
@@ -91,6 +91,13 @@ async def converge(fleet: Fleet, desired: Desired, *, watch: Watch, tell: Tell, 
 
 
 async def _check_budget(fleet: Fleet) -> None:
+    if fleet.config.nodes.max_cost_usd:
+        kinds = fleet.config.ec2.instance_types
+        if unpriced := [kind for kind in kinds if await fleet.provider.price(kind, "on-demand") is None]:
+            raise BadConfig(
+                f"nodes.max_cost_usd cannot be kept, as it is not known here what {', '.join(unpriced)} costs; ask for "
+                "pricing:GetProducts, name other ec2.instance_types, or set nodes.max_hours instead"
+            )
     record, now = await fleet.nodes.fleet(), time.time()
     records = await fleet.nodes.nodes()
     age_s = now - record.created_at if record is not None else 0.0

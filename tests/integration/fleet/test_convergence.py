@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from coordinator.fleet.convergence import Failure, Outcome, converge, desired_of, observe, update_all
 from coordinator.fleet.picture import Desired
 from coordinator.fleet.ports import Refused
-from coordinator.fleet.records import Machine
+from coordinator.fleet.records import Machine, Price
 from tests.integration.fleet.simulated import TICK_S, SimulatedInstaller, World, node_records
 from tilefleet.config import Config, CoordinatorSection, FleetSection, StoreSection
-from tilefleet.errors import DoesNotFit, NotAllowed
+from tilefleet.errors import BadConfig, DoesNotFit, NotAllowed
 from tilefleet.fleet_config import HostsSection, NodesSection
 from tilefleet.quantities import Duration
 from tilefleet.store import Stores, file_url
@@ -346,6 +346,17 @@ async def test_a_fleet_whose_budget_is_used_up_is_not_made(world: World) -> None
         await up(world)
     assert world.calls == []
     assert (await up(world, replace(desired_of(world.fleet), n_workers=0))).is_converged, "taking it down is free"
+
+
+async def test_a_budget_that_nobody_can_count_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(kind: str = "", market: str = "") -> Price | None:
+        return None
+
+    monkeypatch.setattr(world.fleet.provider, "price", unknown)
+    world.fleet.config = replace(world.fleet.config, nodes=replace(world.fleet.config.nodes, max_cost_usd=5.0))
+    with pytest.raises(BadConfig, match=r"nodes\.max_cost_usd cannot be kept, as it is not known here what c7i\.xlarge, "):
+        await up(world)
+    assert world.calls == []
 
 
 async def test_a_look_changes_nothing(world: World) -> None:
