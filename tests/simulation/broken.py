@@ -312,7 +312,7 @@ VARIANTS: dict[str, Variant] = {
     "ReadsTwice": Variant(
         _term(ReadsTwice), 60, ROUGH._replace(job_s=0.05, slow_answer=0.08, slow_answer_s=15.0, duplicate=0.5)
     ),
-    "OverwritesPlans": Variant(_term(OverwritesPlans), 200, ROUGH._replace(rival_every_s=2.0, slow_answer=0.3, drain_every_s=2.0)),
+    "OverwritesPlans": Variant(_term(OverwritesPlans), 200, ROUGH._replace(rival_every_s=2.0, slow_answer=0.3, drain_every_s=2)),
     "HasNoInbox": Variant(_term(HasNoInbox), 60),
     "NoRenewal": Variant(_lease_book(NoRenewal), 60, CALM._replace(job_s=14.0)),
     "DeletesFirst": Variant(_worker(DeletesFirst), 60),

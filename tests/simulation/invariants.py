@@ -221,16 +221,19 @@ class Invariants:
             assert status is not None
             if status.state == "done":
                 self.is_readable(operation, world.store.get(url_of(layout.plan(operation, "main"))))
-            left = [url for url in world.store.objects if _is_temporary(url, operation)]
+            left = [url for url in world.store.objects if _is_temporary(url, operation, is_kept=status.state == "done")]
             left = [url for url in left if world.store.written_at.get(url, 0.0) < cleaned]
             assert not left, f"{operation} has ended and left {left[:3]}"
         for term in world.terms():
             assert not term.scheduler.operations, "nothing stays in memory"
 
 
-def _is_temporary(url: str, operation: str) -> bool:
+def _is_temporary(url: str, operation: str, *, is_kept: bool) -> bool:
+    """Whether nobody needs an object any more: besides what is temporary, the tiles of a result that is not to be kept."""
     if operation not in url:
         return False
+    if not is_kept and url.startswith(("s3://", url_of(layout.result(operation)))):
+        return True
     root = url_of(layout.operation(operation))
     kept = (f"{root}/record.json", f"{root}/cancel.json", f"{root}/plan/", f"{root}/status/")
     return ".partial-" in url or (url.startswith(f"{root}/") and not url.startswith(kept))

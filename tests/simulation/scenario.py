@@ -69,6 +69,7 @@ def record(kind: int, op: str) -> OperationRecord:
         lambda: product(op), lambda: csv_sum(op), lambda: product(op, 768, out=f"file:///out/{op}.csv"),
         lambda: OperationRecord(op, "random", random=RandomSpec((1500, 1000), "int64", "0", "10", kind), tile=(256, 256)),
         lambda: product(op, 768, out=f"file:///out/{op}.zarr"), lambda: thin_product(op), lambda: checked(op),
+        lambda: product(op, 768, out=f"s3://bucket/{op}.zarr"),
     )  # fmt: skip
     return kinds[kind % len(kinds)]()
 
@@ -131,7 +132,7 @@ def hostile(seed: int, cast: Cast = USUAL, faults: Habits | None = None) -> Worl
         seed, habits, n_workers=random.randint(2, 5), settings=settings, cast=cast, is_one_machine=random.random() < 0.5,
         max_receives=random.choice((3, 5)), n_coordinators=random.choice((1, 1, 2)),
     )  # fmt: skip
-    records = mixed(random.randint(1, 3), random.randrange(7))
+    records = mixed(random.randint(1, 3), random.randrange(8))
     for each in records:
         world.at(random.choice((0.0, 0.0, random.uniform(0, FAULTS_S))), lambda each=each: world.submit(each))  # type: ignore[misc]
     cancelled = records[0].id if random.random() < 0.2 else ""
