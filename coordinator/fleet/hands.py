@@ -87,6 +87,8 @@ class Hands:
         """Pinned once for a machine that was made; known_hosts, which a person mends, is read each time where there is one."""
         if record.host_keys and self._fleet.provider.can_launch:
             return record
+        if self._fleet.config.nodes.transport == "ssm":
+            return record  # AWS answers for who the machine is, and it may have no sshd that has keys
         async with phases.phase("boot"):
             try:
                 keys = await self._host_keys(machine)

@@ -138,6 +138,12 @@ async def test_host_keys_that_come_late_are_waited_for_and_a_machine_without_any
     assert "host keys were not to be had within 2 s" in outcome.failures[0].sentence
 
 
+async def test_systems_manager_needs_no_host_keys(world: World) -> None:
+    world.faults["host_keys", "n1"] = 10_000
+    world.fleet.config = replace(world.fleet.config, nodes=replace(world.fleet.config.nodes, transport="ssm"))
+    assert (await up(world)).is_converged
+
+
 async def test_a_worker_that_is_never_heard_is_named_with_the_end_of_its_log(world: World) -> None:
     world.faults["hear", "n3"] = 1
     outcome = await up(world)
