@@ -43,16 +43,19 @@ async def plan(fleet: Fleet) -> Planned:
     if not fleet.provider.can_launch:
         return Planned(foresight, own_machines_line(len(desired.hosts or ())), spends=False)
     n_paid = foresight.n_launched + foresight.n_started
-    return Planned(foresight, await cost_of(fleet, n_paid), spends=n_paid > 0)
+    return Planned(foresight, await cost_of(fleet, n_paid, foresight.n_coordinators), spends=n_paid > 0)
 
 
-async def cost_of(fleet: Fleet, n_machines: int) -> str:
-    """The cost line of so many more machines."""
+async def cost_of(fleet: Fleet, n_machines: int, n_coordinators: int = 0) -> str:
+    """The cost line of so many more machines; a coordinator among them is never spot."""
     from coordinator.fleet.spending import Lot, cost_line, end_of
 
     ec2 = fleet.config.ec2
-    lot = Lot(n_machines, await fleet.provider.price(), ec2.instance_types[0], ec2.market)
-    return cost_line([lot], ends=end_of(fleet.config.nodes, lifetime_s=ec2.lifetime.s, dead_man_s=ec2.dead_man.s))
+    kind, sure = ec2.instance_types[0], n_coordinators if ec2.market != "on-demand" else 0
+    lots = [Lot(n_machines - sure, await fleet.provider.price(), kind, ec2.market)]
+    if sure:
+        lots.append(Lot(sure, await fleet.provider.price(kind, "on-demand"), kind, "on-demand"))
+    return cost_line(lots, ends=end_of(fleet.config.nodes, lifetime_s=ec2.lifetime.s, dead_man_s=ec2.dead_man.s))
 
 
 def show(session: Session, config: Config, planned: Planned, *, is_dry: bool) -> None:

@@ -46,6 +46,8 @@ class Foresight(NamedTuple):
     """What is made beside machines, where it is missing."""
     n_launched: int
     n_started: int
+    n_coordinators: int = 0
+    """Of those that are launched."""
 
     @property
     def is_nothing(self) -> bool:
@@ -55,8 +57,10 @@ class Foresight(NamedTuple):
 def foresee(actions: Iterable[Action], outdated: Sequence[str], config: Config, there: Collection[str]) -> Foresight:
     """``outdated``: nodes with another release or other settings. ``there``: kinds of belongings that exist already."""
     nodes: dict[str, list[str]] = {}
+    n_coordinators = 0
     for action in actions:
         nodes.setdefault(SAID[type(action)], []).append(action.node)
+        n_coordinators += isinstance(action, Launch) and action.role == "coordinator"
     if outdated:
         nodes[SAID[Update]] = list(outdated)  # of which reconcile names one at a time
     return Foresight(
@@ -64,6 +68,7 @@ def foresee(actions: Iterable[Action], outdated: Sequence[str], config: Config, 
         tuple(thing for kind, thing in _things(config) if kind not in there),
         len(nodes.get(SAID[Launch], ())),
         len(nodes.get(SAID[Start], ())),
+        n_coordinators,
     )
 
 

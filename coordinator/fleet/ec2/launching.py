@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from coordinator.fleet.ec2 import instances, tags
 from coordinator.fleet.ec2.account import CONSISTENT_S, Account
-from coordinator.fleet.ec2.pools import Pool, Subnet, in_words, is_of_market, number_of, ordered, refusal
+from coordinator.fleet.ec2.pools import Pool, Subnet, in_words, is_of_market, market_of, number_of, ordered, refusal
 from coordinator.fleet.ec2.template import Template
 from coordinator.fleet.ports import Refused, Wanted
 from tilefleet.aws import code_of
@@ -28,6 +28,7 @@ AT_ONCE = 5  # RunInstances: 5 at once, then 2 a second, for an account that nev
 TRIES_FOR_S = 90.0  # for one node, while the answer is one that may pass
 LOOKED_FOR_S = 30.0  # for an instance that EC2 says there is
 _MARKED = ("instance", "volume")
+_BURSTABLE = {"t2", "t3", "t3a", "t4g"}  # and not trn1: EC2 refuses a setting of credits for others
 
 
 class Recipe(NamedTuple):
@@ -66,7 +67,8 @@ class Launcher:
 
         async def launch(one: Wanted) -> Any:
             recipe = self._recipe
-            pools = ordered(recipe.market, recipe.kinds, recipe.subnets, number_of(one.node), offered, spot_usd)
+            market = market_of(one.role, recipe.market)
+            pools = ordered(market, recipe.kinds, recipe.subnets, number_of(one.node), offered, spot_usd)
             try:
                 async with self._gate:
                     made = await self._one(one, pools)
@@ -191,7 +193,7 @@ class Launcher:
         recipe = self._recipe
         mark = tags.of_node(recipe.fleet, wanted.node, wanted.role, recipe.store_url)
         spot = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
-        is_burstable = pool.kind.startswith("t")
+        is_burstable = pool.kind.partition(".")[0] in _BURSTABLE
         return {
             "MinCount": 1,
             "MaxCount": 1,

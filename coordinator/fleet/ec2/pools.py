@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from coordinator.fleet.records import Role
+
 Market = Literal["on-demand", "spot"]
 
 
@@ -34,6 +36,11 @@ def markets(wanted: str) -> tuple[Market, ...]:
     """``ec2.market`` as what is tried, one after the other."""
     every: dict[str, tuple[Market, ...]] = {"spot": ("spot",), "spot-or-on-demand": ("spot", "on-demand")}
     return every.get(wanted, ("on-demand",))
+
+
+def market_of(role: Role, wanted: str) -> str:
+    """``ec2.market`` is about workers, of which there are others; a coordinator that is taken away stops everything."""
+    return "on-demand" if role == "coordinator" else wanted
 
 
 def ordered(

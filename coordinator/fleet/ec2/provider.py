@@ -56,10 +56,12 @@ class Ec2Provider:
         subnets = await network.subnets(account, config, vpc)
         await buckets.ensure(account, config, self._files, tell)
         await queues.ensure(account, config, tell)
-        group = await network.security_group(account, config, vpc, tell, is_inside=await self._is_inside())
+        is_inside = await self._is_inside()
+        group = await network.security_group(account, config, vpc, tell, is_inside=is_inside)
         if config.ec2.s3_endpoint:
             await network.s3_endpoint(account, config, vpc, tuple(subnet.id for subnet in subnets), tell)
-        await identity.ensure(account, config, tell)
+        if not is_inside:  # a coordinator on a node uses the roles as they are: it must not be able to widen its own
+            await identity.ensure(account, config, tell)
         found = await template.newest(account, self._fleet)
         known = user_data.authorized_in(found.user_data) if found else []
         authorized = user_data.merged([keys.make_pair(self._files, self._fleet)], known)

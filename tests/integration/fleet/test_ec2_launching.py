@@ -101,6 +101,17 @@ async def test_spot_falls_back_to_on_demand_where_that_is_allowed(proxy: Proxy, 
         await aws.down(provider)
 
 
+async def test_a_coordinator_is_never_spot(proxy: Proxy, tmp_path: Path) -> None:
+    settings = aws.config(proxy.endpoint_url, market="spot", nodes={"coordinator": "node"})
+    async with aws.provider_of(settings, tmp_path) as provider:
+        await aws.up(provider, settings, "n1")
+        found, _ = await provider.launch([Wanted("n2", "coordinator"), Wanted("n3")])
+        assert [(one.node, one.role, one.market) for one in found] == [
+            ("n2", "coordinator", "on-demand"),
+            ("n3", "worker", "spot"),
+        ]
+
+
 async def test_when_no_pool_has_any_every_one_is_named(proxy: Proxy, eyes: aws.Eyes, tmp_path: Path) -> None:
     settings = aws.config(proxy.endpoint_url, market="spot", zones=("us-east-1a",))
     async with aws.provider_of(settings, tmp_path) as provider:

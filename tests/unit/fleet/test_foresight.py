@@ -30,6 +30,11 @@ def test_actions_are_collected_by_what_is_done() -> None:
     assert "launch: n1, n2" in lines(found)
 
 
+def test_coordinators_are_counted_as_they_are_paid_for_otherwise() -> None:
+    found = foresee([Launch("n1", "coordinator"), Launch("n2")], [], EC2, [])
+    assert (found.n_launched, found.n_coordinators) == (2, 1)
+
+
 def test_all_that_will_be_updated_is_said_though_reconcile_names_one_at_a_time() -> None:
     assert foresee([], ["n1", "n2"], HOSTS, ["queue"]).nodes == {"update": ("n1", "n2")}
 
