@@ -106,8 +106,10 @@ class Finder:
 
     async def queues(self) -> list[Belonging]:
         """The queues, of which SQS itself says whose they are."""
-        prefix = {"QueueNamePrefix": f"{self._fleet}-"} if self._fleet else {}
-        pages = {"PaginationConfig": {"PageSize": 1000}}  # SQS ends at a thousand, without a word, where no size is asked for
+        prefix: dict[str, Any] = {"QueueNamePrefix": f"{self._fleet}-"} if self._fleet else {}
+        pages: dict[str, Any] = {
+            "PaginationConfig": {"PageSize": 1000}
+        }  # SQS ends at a thousand, without a word, where no size is asked for
         urls = [
             url
             for url in await self._account.list("sqs", "list_queues", "QueueUrls", **prefix, **pages)
@@ -118,12 +120,15 @@ class Finder:
         async def look(url: str) -> None:
             try:
                 its = (await self._account.call("sqs", "list_queue_tags", QueueUrl=url)).get("Tags", {})
-            except (NotFound, NotAllowed):  # gone meanwhile, or somebody else's
+            except NotFound:  # gone meanwhile
                 return
+            except NotAllowed:
+                if self._fleet and _name_of(url).removesuffix(DEAD_SUFFIX) in {f"{self._fleet}{which}" for which in _QUEUES}:
+                    raise  # it would be left behind, and nobody would say so
+                return  # somebody else's
             if self._is_wanted(its):
                 self._note_store(its)
-                name = url.rsplit("/", 1)[-1]
-                found.append(Belonging("queue", name, its[tags.FLEET], await self._messages(url)))
+                found.append(Belonging("queue", _name_of(url), its[tags.FLEET], await self._messages(url)))
 
         await for_each(urls, look, concurrency=LOOKS_AT_ONCE, name="queues")
         return found
@@ -210,8 +215,12 @@ class Finder:
         return found
 
 
+def _name_of(url: str) -> str:
+    return url.rsplit("/", 1)[-1]
+
+
 def _is_named_as_ours(url: str) -> bool:
-    return url.rsplit("/", 1)[-1].removesuffix(DEAD_SUFFIX).endswith(_QUEUES)
+    return _name_of(url).removesuffix(DEAD_SUFFIX).endswith(_QUEUES)
 
 
 def _at(when: Any) -> float:

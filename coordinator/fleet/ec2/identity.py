@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from coordinator.fleet import policies
 from coordinator.fleet.ec2 import tags
-from coordinator.fleet.ec2.account import Account, consistent
+from coordinator.fleet.ec2.account import Account, absent_is_fine, consistent
 from coordinator.fleet.ports import Tell
 from coordinator.fleet.records import Role
 from tilefleet.config import Config
@@ -134,23 +134,27 @@ async def remove_profile(account: Account, own: str) -> None:
     """Remove an instance profile; its role stays."""
     try:
         found = (await account.call("iam", "get_instance_profile", InstanceProfileName=own))["InstanceProfile"]
-        for role in found["Roles"]:
-            await account.call("iam", "remove_role_from_instance_profile", InstanceProfileName=own, RoleName=role["RoleName"])
-        await account.call("iam", "delete_instance_profile", InstanceProfileName=own)
     except NotFound:
         return
+    for role in found["Roles"]:
+        await absent_is_fine(
+            account.call("iam", "remove_role_from_instance_profile", InstanceProfileName=own, RoleName=role["RoleName"])
+        )
+    await absent_is_fine(account.call("iam", "delete_instance_profile", InstanceProfileName=own))
 
 
 async def remove_role(account: Account, own: str) -> None:
-    """Remove a role with what hangs on it."""
+    """Remove a role with what hangs on it. What is gone was removed by a try whose answer was lost, and the rest still goes."""
     try:
-        for attached in await account.list("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=own):
-            await account.call("iam", "detach_role_policy", RoleName=own, PolicyArn=attached["PolicyArn"])
-        for policy in await account.list("iam", "list_role_policies", "PolicyNames", RoleName=own):
-            await account.call("iam", "delete_role_policy", RoleName=own, PolicyName=policy)
-        await account.call("iam", "delete_role", RoleName=own)
+        attached = await account.list("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=own)
+        inline = await account.list("iam", "list_role_policies", "PolicyNames", RoleName=own)
     except NotFound:
         return
+    for policy in attached:
+        await absent_is_fine(account.call("iam", "detach_role_policy", RoleName=own, PolicyArn=policy["PolicyArn"]))
+    for name_ in inline:
+        await absent_is_fine(account.call("iam", "delete_role_policy", RoleName=own, PolicyName=name_))
+    await absent_is_fine(account.call("iam", "delete_role", RoleName=own))
 
 
 async def tags_of(account: Account, kind: Literal["role", "instance profile"], own: str) -> tags.Tags:

@@ -5,6 +5,7 @@ It also gives RunInstances the idempotency by ClientToken that EC2 has and moto 
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import re
 import threading
@@ -15,6 +16,11 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 _SERVICE = re.compile(r"Credential=[^/,\s]+/[^/]*/[^/]*/([^/]*)/")
+Kind = Literal["refused", "lost", "cut"]
+"""How a call fails: it is refused; it is carried out and then said to be refused; it is carried out, and the answer is one
+after which the SDK asks again. Of the last two only calls that change something are."""
+
+QUIET_S = 0.1
 _OF_CONNECTION = {"connection", "transfer-encoding", "content-length", "expect", "date", "server"}
 
 
@@ -38,29 +44,62 @@ class Proxy:
         """By the name of a call: takes its body; None: ask the stand-in after all."""
         self._upstream = urlsplit(upstream).netloc
         self._failing: int | None = None
-        self._is_lost = False
+        self._is_each = False
+        self._kind: Kind = "refused"
+        self._n_handled = self._n_busy = 0
+        self.spent: dict[str, str] = {}
+        """What failed since the beginning, by ``arm_each``, and the name of its call."""
         self._tokens: dict[str, Answer] = {}
         self._lock = threading.Lock()
 
-    def arm(self, failing: int | None, kind: Literal["refused", "lost"] = "refused") -> None:
-        """Count anew; the call with this number, from 0, fails: it is refused, or carried out and its answer is lost
-        (then calls that only read are not counted)."""
+    def arm(self, failing: int | None, kind: Kind = "refused") -> None:
+        """Count anew; the call with this number, from 0, fails (unless it is a refusal, calls that only read do not count)."""
         with self._lock:
-            self.calls, self.failed, self._failing, self._is_lost = [], "", failing, kind == "lost"
+            self.calls, self.failed, self._failing, self._kind, self._is_each = [], "", failing, kind, False
+
+    def arm_each(self, kind: Kind) -> None:
+        """Count anew; the first call of a kind that has not failed since the beginning fails: of a name for refusals, of a
+        request for the others. ``cut``: each such call, not only the first, as the caller goes on."""
+        with self._lock:
+            self.calls, self.failed, self._failing, self._kind, self._is_each = [], "", None, kind, True
 
     def handle(self, method: str, path: str, headers: Any, body: bytes) -> Answer:
         name = name_of(method, path, headers, body)
         with self._lock:
-            if self._is_lost and is_read(name):
-                is_failing = False
-            else:
-                is_failing = len(self.calls) == self._failing
-                self.calls.append(name)
+            kind = self._kind
+            is_failing = self._counts(name, path, body)
             self.failed = name if is_failing else self.failed
-        if is_failing and not self._is_lost:
-            return refusal(name)
-        answer = self._answer(name, method, path, headers, body)
-        return refusal(name) if is_failing else answer
+            self._n_handled, self._n_busy = self._n_handled + 1, self._n_busy + 1
+        try:
+            if not is_failing:
+                return self._answer(name, method, path, headers, body)
+            if kind != "refused":
+                self._answer(name, method, path, headers, body)
+            return unavailable(name) if kind == "cut" else refusal(name)
+        finally:
+            with self._lock:
+                self._n_busy -= 1
+
+    async def quiet(self) -> None:
+        """Wait until nothing comes any more: what was cancelled beside a call that failed may still be on its way here."""
+        before = -1
+        while self._n_busy or before != self._n_handled:
+            before = self._n_handled
+            await asyncio.sleep(QUIET_S)
+
+    def _counts(self, name: str, path: str, body: bytes) -> bool:
+        """Whether this call is to fail."""
+        if self._kind != "refused" and is_read(name):
+            return False
+        self.calls.append(name)
+        if not self._is_each:
+            return len(self.calls) - 1 == self._failing
+        request = f"{name} {path}" if name.startswith("s3:") else f"{name} {body!r}"  # a record's contents differ each time
+        spent = name if self._kind == "refused" else request
+        if spent in self.spent or (self.failed and self._kind != "cut"):
+            return False
+        self.spent[spent] = name
+        return True
 
     def _answer(self, name: str, method: str, path: str, headers: Any, body: bytes) -> Answer:
         recorded = self.answers[name](body.decode()) if name in self.answers else None
@@ -122,6 +161,13 @@ def refusal(name: str) -> Answer:
     return Answer(400, f'{{"__type": "AccessDeniedException", "message": "{text}"}}'.encode(), _JSON)
 
 
+def unavailable(name: str) -> Answer:
+    """As a service that is away for a moment: every client tries again."""
+    if name.startswith(("sqs", "ssm")):
+        return Answer(503, b'{"__type": "ServiceUnavailable", "message": "said by this test"}', _JSON)
+    return xml(503, f"<Response><Errors>{_error('ServiceUnavailable', 'said by this test')}</Errors></Response>")
+
+
 def ec2_refusal(code: str, status: int = 400) -> Answer:
     """EC2's answer with an error code."""
     return xml(status, f"<Response><Errors>{_error(code, 'said by this test')}</Errors></Response>")
@@ -142,46 +188,51 @@ def _error(code: str, message: str) -> str:
 _JSON = (("Content-Type", "application/x-amz-json-1.1"),)
 
 
+class _Handler(BaseHTTPRequestHandler):
+    proxy: Proxy
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # whoever asked was cancelled
+            super().handle()
+
+    def do_any(self) -> None:
+        answer = self.proxy.handle(self.command, self.path, self.headers, self._body())
+        with suppress(ConnectionError):  # whoever asked was cancelled
+            self._send(answer)
+
+    def _send(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        for key, value in answer.headers:
+            self.send_header(key, value)
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def _body(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_any  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        """No line for each request."""
+
+
 @contextmanager
 def proxy_to(upstream: str) -> Iterator[Proxy]:
     """A proxy that listens on a free loopback port."""
     proxy = Proxy(upstream)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_any(self) -> None:
-            answer = proxy.handle(self.command, self.path, self.headers, self._body())
-            with suppress(ConnectionError):  # whoever asked was cancelled
-                self._send(answer)
-
-        def _send(self, answer: Answer) -> None:
-            self.send_response(answer.status)
-            for key, value in answer.headers:
-                self.send_header(key, value)
-            if self.command != "HEAD":
-                self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(answer.body)
-
-        def _body(self) -> bytes:
-            if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            parts = []
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_any  # noqa: N815
-
-        def log_message(self, *_: Any) -> None:
-            """No line for each request."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
 from coordinator.fleet.ec2.account import Account
 from tests.conftest import Server
 from tests.integration.fleet import ec2_account as aws
-from tests.integration.fleet.aws_proxy import Answer, ec2_refusal, proxy_to
+from tests.integration.fleet.aws_proxy import Answer, Kind, ec2_refusal, proxy_to
 from tilefleet.errors import NotAllowed
 
 SHARDS = 8  # of the calls, so that they run side by side
@@ -19,9 +18,7 @@ SHARDS = 8  # of the calls, so that they run side by side
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["refused", "lost"])
 @pytest.mark.parametrize("shard", range(SHARDS))
-async def test_down_finishes_after_a_failure_of_any_call(
-    moto_server: Server, tmp_path: Path, shard: int, kind: Literal["refused", "lost"]
-) -> None:
+async def test_down_finishes_after_a_failure_of_any_call(moto_server: Server, tmp_path: Path, shard: int, kind: Kind) -> None:
     with proxy_to(moto_server.endpoint_url) as proxy, aws.Eyes(moto_server.endpoint_url) as eyes:
         settings = aws.config(proxy.endpoint_url)
         account = Account(settings)
