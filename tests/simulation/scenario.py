@@ -105,7 +105,7 @@ def bound_s(world: World) -> float:
     settings, habits = world.settings, world.habits
     lead_s = habits.restart_s + (SILENT_BEATS + 3) * settings.beacon_s + habits.coordinator_stall_s
     hears_s = INBOX_S + 2 * settings.heartbeat_s + habits.stall_s + settings.worker_silence_s
-    total = lead_s + hears_s + max(0.0, world.store.away_until - world.now) + (HUNG_AT_MOST_S if world.has_hung else 0.0)
+    total = lead_s + hears_s + world.outage_left_s + (HUNG_AT_MOST_S if world.has_hung else 0.0)
     for operation in world.records():
         plan: Plan | None = world.store.get(url_of(layout.plan(operation, "main")))
         stages = plan.stages if plan is not None else ()
@@ -141,7 +141,7 @@ def hostile(seed: int, cast: Cast = USUAL, faults: Habits | None = None) -> Worl
     world.at(FAULTS_S, world.become_calm)
     world.run(lambda: world.is_over, FAULTS_S + 1)
     world.run(world.all_ended, bound_s(world))
-    world.run(lambda: not any(term.scheduler.operations for term in world.terms()), 60.0)
+    world.run(lambda: not any(term.scheduler.operations for term in world.terms()), 60.0 + world.outage_left_s)
     ended = ends_as(world)
     for operation, state in ended.items():
         assert state in _allowed(world, operation, cancelled), (seed, operation, world.believed(operation))

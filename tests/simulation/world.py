@@ -234,6 +234,10 @@ class World:
         for queue in (self.jobs, self.completions, self.operations, self.dead_jobs):
             queue.lose()
 
+    @property
+    def outage_left_s(self) -> float:
+        return max(0.0, self.store.away_until - self.now)
+
     def store_is_away(self) -> None:
         away_s = self.habits.outage_s * self.random.random()
         self.store.away_until = max(self.store.away_until, self.now + away_s)
