@@ -4,19 +4,21 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
+unexport PYTHONDONTWRITEBYTECODE # hundreds of processes start here, each of which would compile what it imports
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-nodes test-newest test-floor soak soak-simulation docs system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-processes-and-nodes test-newest test-floor soak soak-simulation docs system-packages clean
 
 help:
 	@echo "make demo       two workers multiply and add matrices here, checked and timed"
 	@echo "make test       make check, then every test; unit tests again on the newest and the oldest Python found"
 	@echo "make test-nodes only the tests on real Linux nodes in containers (as root)"
 	@echo "make soak       SECONDS=600 long of random faults, as many seeds as that takes, on all cores"
+	@echo "make test-slow  what takes many minutes: each call to AWS of fleet up and down fails in turn, from an empty account"
 	@echo "make check      lint, format, types, import rules, systemd units"
 	@echo "make dev        the virtual environment with everything the tests need, and the pre-commit hooks"
 	@echo "make docs       write the generated reference pages again"
@@ -45,7 +47,7 @@ $(VENV)/.installed-test: $(INSTALLED_BY)
 	@python=$$(tools/python.sh default) && tools/venv.sh $(VENV) "$$python" known-good test
 	@touch $(VENV)/.installed $@
 
-test: system-packages check test-units test-processes test-nodes test-newest test-floor
+test: system-packages check test-units test-processes-and-nodes test-newest test-floor
 	@echo "All tests passed."
 
 check: $(VENV)/.installed-test
@@ -55,19 +57,28 @@ check: $(VENV)/.installed-test
 	@echo "lint-imports";        out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
 	@echo "systemd-analyze";     $(BIN)/python $(PYTEST) --no-header tests/unit/test_systemd.py
 
-# Two tests at a time; those with deployments of several processes file by file, as a file shares one deployment.
+# Both wait more than they compute.
+test-processes-and-nodes: $(VENV)/.installed-test
+	@MAKE="$(MAKE)" tools/both.sh test-processes test-nodes
+
+# Those with deployments of several processes run file by file, as a file shares one deployment.
 test-units: $(VENV)/.installed-test
 	@echo "Unit tests, simulation and conformance on $$($(BIN)/python --version)"
 	@$(BIN)/python $(PYTEST) -n 2 tests/unit tests/simulation tests/conformance
 
 test-processes: $(VENV)/.installed-test
 	@echo "Integration and acceptance tests"
-	@$(BIN)/python $(PYTEST) -n 2 --dist loadfile tests/integration tests/acceptance
+	@$(BIN)/python $(PYTEST) -n 3 --dist loadfile tests/integration tests/acceptance
 
 # One at a time: the nodes share a network and this machine's cores.
 test-nodes: $(VENV)/.installed-test system-packages
 	@echo "Tests on real nodes"
 	@$(BIN)/python $(PYTEST) tests/nodes
+
+# Not part of make test, which samples the same: see the marker "exhaustive" in pyproject.toml.
+test-slow: $(VENV)/.installed-test
+	@echo "Exhaustive tests"
+	@$(BIN)/python $(PYTEST) -n 2 --timeout 3600 -m exhaustive tests/integration
 
 test-newest: $(VENV)/.installed-test
 	@tools/test-on.sh newest $(BIN)/python

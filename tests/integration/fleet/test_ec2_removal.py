@@ -15,7 +15,7 @@ from tilefleet.errors import NotAllowed
 SHARDS = 8  # of the calls, so that they run side by side
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["refused", "lost"])
 @pytest.mark.parametrize("shard", range(SHARDS))
 async def test_down_finishes_after_a_failure_of_any_call(moto_server: Server, tmp_path: Path, shard: int, kind: Kind) -> None:

@@ -115,7 +115,7 @@ async def test_up_and_down_do_not_notice_answers_that_are_lost_when_the_sdk_asks
         assert eyes.inventory() == before
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["refused", "lost"])
 @pytest.mark.parametrize("shard", range(SHARDS))
 async def test_up_converges_after_a_failure_of_any_call(moto_server: Server, tmp_path: Path, shard: int, kind: Kind) -> None:
