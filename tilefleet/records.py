@@ -169,6 +169,8 @@ class Control(msgspec.Struct, frozen=True):
     workers: tuple[WorkerView, ...] = ()
     remaining_worker_s: float = 0.0
     """Predicted time that one worker would take for all that is left of open operations; what autoscaling goes by."""
+    departed: dict[str, str] = {}
+    """Workers that left because their machines are taken away, and why; the keeper replaces those at once."""
     v: Version = VERSION
 
 

@@ -120,6 +120,7 @@ class Scheduler:
             epoch=self.epoch, at=now + self._wall_offset, fleet=self.settings.fleet, leader=leader, version=version,
             cancelled=tuple(ended | self._ended), n_open=len(self.operations), workers=self.workers.views(self._wall_offset),
             remaining_worker_s=work_left_s(self.operations.values(), self.workers.facts(), self._planning),
+            departed=dict(self.workers.departed),
         )  # fmt: skip
 
     def _adopt(self, event: Adopted, now: float) -> None:
@@ -221,7 +222,7 @@ class Scheduler:
                 if replaced is not None:
                     self._lose(replaced, now)
             case WorkerBye():
-                worker = self.workers.gone(message.worker, message.incarnation)
+                worker = self.workers.gone(message.worker, message.incarnation, message.reason)
                 if worker is not None:
                     self._lose(worker, now)
             case WorkerHeartbeat():

@@ -14,6 +14,7 @@ Held = tuple[str, str, int, int]
 """(operation, stage, index, attempt)."""
 
 GATHER_S = 0.2  # after a worker appears, wait that long for its fellows before planning for them
+MOST_DEPARTED = 200  # of those that left for a reason; the keeper looks every quarter of a minute
 GATHER_AT_MOST_S = 3.0  # but no longer after the first: of a thousand nodes one starts at any moment
 
 
@@ -34,6 +35,8 @@ class Workers:
         self._by_name: dict[str, Worker] = {}
         self._oldest = self._newest = float("-inf")
         """When a worker was first added where none was, and when one was last."""
+        self.departed: dict[str, str] = {}
+        """Why workers left that had a reason, such as a spot instance that is taken away; until one of that name is back."""
         self.deaf_at = float("-inf")
         """When they could not have been heard, last: silence counts from there."""
 
@@ -56,6 +59,7 @@ class Workers:
             return None
         if not self._by_name:
             self._oldest = now
+        self.departed.pop(message.worker, None)
         self._by_name[message.worker] = Worker(message, now)
         self._newest = now
         return known
@@ -68,11 +72,15 @@ class Workers:
         worker.heard = now
         return worker
 
-    def gone(self, name: str, incarnation: str) -> Worker | None:
+    def gone(self, name: str, incarnation: str, reason: str = "") -> Worker | None:
         """Forget a worker that said it leaves."""
         worker = self._by_name.get(name)
         if worker is None or worker.hello.incarnation != incarnation:
             return None
+        if reason:
+            self.departed[name] = reason
+        if len(self.departed) > MOST_DEPARTED:
+            del self.departed[next(iter(self.departed))]
         return self._by_name.pop(name)
 
     def lose_silent(self, now: float, silence_s: float) -> list[Worker]:

@@ -77,6 +77,7 @@ async def look(provider: Provider, nodes: NodeStore, ears: Ears, busy: frozenset
         records=tuple(records),
         heard=_heard(control, records, ears),
         held={view.name: view.held for view in workers},
+        departed=dict(control.departed) if control is not None else {},
         versions={view.name: view.version for view in workers},
         led_since=ears.led_since if control is not None else None,
         next_node=max([fleet.next_node if fleet is not None else 1, *(number_of(record.name)[0] + 1 for record in records)]),

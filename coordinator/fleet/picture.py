@@ -48,6 +48,8 @@ class Observed(msgspec.Struct, frozen=True):
     """Jobs that each worker holds."""
     versions: dict[str, str] = {}
     """What each node that is heard says it runs."""
+    departed: dict[str, str] = {}
+    """Nodes whose workers said that they leave as their machines are taken away, and why."""
     led_since: float | None = None
     """Since when somebody listens to workers; None: nobody does, and silence means nothing."""
     next_node: int = 1
@@ -120,6 +122,12 @@ def is_wanted(node: Node, desired: Desired) -> bool:
 def is_heard(node: Node, observed: Observed, now: float) -> bool:
     """Whether the node's daemon shows that it lives."""
     return now - observed.heard.get(node.name, float("-inf")) <= HEARD_S
+
+
+def is_taken(node: Node, desired: Desired, observed: Observed) -> bool:
+    """Whether its worker has left, as its machine is taken away or soon may be: nothing is to come of it any more."""
+    is_ready = node.record is not None and node.record.state == "ready"
+    return desired.hosts is None and is_ready and node.state == "running" and node.name in observed.departed
 
 
 def is_given_up(node: Node, desired: Desired) -> bool:

@@ -18,6 +18,7 @@ stopped           any                             Start
 running           failed, worker heard            Accept: it came back by itself
 running           failed, attempts used           GiveUp (launched machines); none (hosts: they are reported)
 running           launched, failed, none          SetUp
+running           ready, left with a reason       Terminate: a spot instance that is taken away, or may be any moment
 running           ready, worker silent too long   Restart: set up again; when that fails it is ``failed``
 running           ready, told to stop (hosts)     Restart
 running           ready, other release, settings  Update, when asked for, one at a time, the coordinator last
@@ -44,6 +45,7 @@ from coordinator.fleet.picture import (
     is_given_up,
     is_good,
     is_heard,
+    is_taken,
     is_wanted,
     nodes_of,
     number_of,
@@ -193,6 +195,8 @@ def _about(node: Node, desired: Desired, observed: Observed, now: float) -> Acti
             return GiveUp(node.name, f"its machine did not start within {desired.boot_s:.0f} s")
         case "stopped":
             return Start(node.name)
+        case "running" if is_taken(node, desired, observed):
+            return Terminate(node.name)
         case "running":
             return _running(node, desired, observed, now)
     return None
@@ -274,6 +278,7 @@ def _counts(node: Node, desired: Desired, observed: Observed, now: float) -> boo
     if node.state == "stopping" and node.machine is not None and node.machine.market == "spot":
         return False  # taken away: a spot instance is not stopped
     is_lost = desired.hosts is None and is_given_up(node, desired) and not _is_back(node, desired, observed, now)
+    is_lost |= is_taken(node, desired, observed)
     return node.state != "gone" and not is_lost and not _is_stuck(node, desired, now)
 
 

@@ -170,7 +170,8 @@ def _running(record: NodeRecord, worker: WorkerView | None, lead: Lead | None, a
         return "unknown", "there is no coordinator that could hear it"
     if record.role == "coordinator":  # it says no hello: the beacon is its sign of life
         return "up", ""
-    return "silent", _silence_text(answers)
+    departed = lead.control.departed.get(record.name)
+    return ("leaving", departed) if departed else ("silent", _silence_text(answers))
 
 
 def failed_text(record: NodeRecord) -> str:

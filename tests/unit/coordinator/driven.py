@@ -81,8 +81,8 @@ class Driven:
     def hello(self, name: str = "w0", incarnation: str = "i0", memory_bytes: int = 1 << 30) -> None:
         self.say(Heard(WorkerHello("test", name, incarnation, "0", 1, memory_bytes, 2e10, 1e9, 2)))
 
-    def bye(self, name: str = "w0", incarnation: str = "i0") -> None:
-        self.say(Heard(WorkerBye("test", name, incarnation)))
+    def bye(self, name: str = "w0", incarnation: str = "i0", reason: str = "") -> None:
+        self.say(Heard(WorkerBye("test", name, incarnation, reason)))
 
     def beat(self, name: str = "w0", incarnation: str = "i0", held: tuple[Any, ...] = ()) -> None:
         self.say(Heard(WorkerHeartbeat("test", name, incarnation, held)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.core.workers import MOST_DEPARTED
 from tests.unit.coordinator.driven import Driven, random_record
 from tilefleet.records import Control
 
@@ -43,3 +44,22 @@ def test_each_worker_shows_what_it_holds() -> None:
     (view,) = control(driven).workers
     assert view.jobs == (f"{job.operation} {job.stage}/{job.index}",)
     assert view.held == 1
+
+
+def test_a_worker_that_had_a_reason_to_leave_is_told_until_it_is_back() -> None:
+    driven = Driven(n_workers=0)
+    for name, reason in (("w0", ""), ("w1", "EC2 takes this spot instance away (terminate)")):
+        driven.hello(name)
+        driven.bye(name, reason=reason)
+    assert control(driven).departed == {"w1": "EC2 takes this spot instance away (terminate)"}
+    driven.hello("w1", "i1")
+    assert control(driven).departed == {}
+
+
+def test_those_that_left_are_not_told_of_without_end() -> None:
+    driven = Driven(n_workers=0)
+    for number in range(MOST_DEPARTED + 5):
+        driven.hello(f"w{number}")
+        driven.bye(f"w{number}", reason="rebalance")
+    assert len(control(driven).departed) == MOST_DEPARTED
+    assert f"w{MOST_DEPARTED + 4}" in control(driven).departed

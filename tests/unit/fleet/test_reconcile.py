@@ -114,6 +114,16 @@ def test_a_silent_worker_is_restarted_only_while_somebody_listens() -> None:
     assert reconcile(WANTED, replace(observed, heard={"n1": NOW, "n2": NOW - 100}), NOW) == []
 
 
+def test_a_node_whose_worker_left_as_it_is_taken_away_is_replaced_at_once() -> None:
+    observed = fleet(good(1), good(2), silent=("n2",), heard={"n1": NOW, "n2": NOW - 40}, departed={"n2": "EC2 takes it away"})
+    assert reconcile(WANTED, observed, NOW) == [Terminate("n2"), Launch("n3")]
+    assert not is_converged(WANTED, observed, NOW)
+    going = fleet(good(1), (machine(2), record(2, "leaving")), good(3), silent=("n2",), departed={"n2": "EC2 takes it away"})
+    assert reconcile(WANTED, going, NOW) == [Terminate("n2")]
+    hosts = replace(WANTED, hosts=("i-1", "i-2"))
+    assert reconcile(hosts, observed, NOW) == [], "nobody gives us another of those"
+
+
 def test_a_failed_node_that_is_heard_again_counts_again() -> None:
     observed = fleet(good(1), (machine(2), record(2, "failed", attempts=2)), versions={"n2": "r2"})
     assert reconcile(WANTED, observed, NOW) == [Accept("n2")]

@@ -33,8 +33,11 @@ def worker(name: str = "n1", *, ago_s: float = 2.0, version: str = RELEASE, held
     return WorkerView(name, "i1", version, 4, 2**33, 1e11, 1e9, NOW + 3600 - ago_s, held, ("7f3a main/1", "7f3a main/2"))
 
 
-def lead(*workers: WorkerView, is_alive: bool = True, leader: str = "laptop:4711") -> Lead:
-    return Lead(Control(7, NOW + 3600, "demo", leader, "0.1.0", n_open=2, workers=workers), is_alive, NOW - 900)
+def lead(
+    *workers: WorkerView, is_alive: bool = True, leader: str = "laptop:4711", departed: dict[str, str] | None = None
+) -> Lead:
+    control = Control(7, NOW + 3600, "demo", leader, "0.1.0", n_open=2, workers=workers, departed=departed or {})
+    return Lead(control, is_alive, NOW - 900)
 
 
 def only(found: FleetPicture) -> NodeView:
@@ -59,6 +62,7 @@ def test_a_worker_that_is_heard_is_up() -> None:
          "try 2; before: packages: disk full"),
         ((machine(), record(state="failed", step="packages", failure="disk full"), lead()), "failed", "packages: disk full"),
         ((machine(), record(), lead()), "silent", "does not hear it"),
+        ((machine(), record(), lead(departed={"n1": "EC2 takes it away"})), "leaving", "EC2 takes it away"),
         ((machine(), record(), None), "unknown", "no coordinator"),
         ((machine(), record(), lead(worker(), is_alive=False)), "unknown", "no coordinator"),
         ((machine(), record(state="leaving"), lead(worker())), "leaving", "takes nothing new"),

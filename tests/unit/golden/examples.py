@@ -51,7 +51,7 @@ STATUS = r.OperationStatus(
 CONTROL = r.Control(
     epoch=3, at=1.8e9, fleet="demo", leader="coordinator-1", version="0.1.0", cancelled=(OP,), n_open=2,
     workers=(r.WorkerView("node-1", "a1b2", "0.1.0", 2, 8_000_000_000, 5e10, 1e9, 1.8e9, 1, (f"{OP} multiply/12",)),),
-    remaining_worker_s=90.5,
+    remaining_worker_s=90.5, departed={"node-2": "EC2 takes this spot instance away (terminate)"},
 )  # fmt: skip
 
 EXAMPLES: dict[str, msgspec.Struct] = {
