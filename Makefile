@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-nodes test-processes-and-nodes test-newest test-floor soak soak-simulation docs system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-processes-and-nodes test-slow test-newest test-floor soak soak-simulation docs system-packages clean
 
 help:
 	@echo "make demo       two workers multiply and add matrices here, checked and timed"
