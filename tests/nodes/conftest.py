@@ -18,9 +18,11 @@ from tests.conftest import Server, _running, _wait
 from tests.nodes.disks import Options
 from tests.nodes.machines import Network, Node
 from tests.nodes.prepared import prepare
+from tests.nodes.standing import fleet_of_four, product, standing_fleet, standing_nodes
 
 TIMEOUT_S = 600
 NewNode = Callable[..., Node]
+__all__ = ["fleet_of_four", "product", "standing_fleet", "standing_nodes"]
 
 _PROGRAMS = {
     "systemd-nspawn": "systemd-container",

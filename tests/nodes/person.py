@@ -34,6 +34,8 @@ class Person:
         self.name = unique("fleet")
         self.bucket = cloud.new_bucket()
         self.config = directory / "fleet.toml"
+        self.sources = Path(__file__).parents[2]
+        """Of the tilefleet that the person has installed."""
         nodes = list(nodes)
         (directory / "state").mkdir()
         PACKAGES.mkdir(parents=True, exist_ok=True)
@@ -89,7 +91,7 @@ class Person:
             **KEYS,
             "TILEFLEET_CONFIG": str(self.config),
             "TILEFLEET_STATE": str(self.directory / "state"),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONPATH": str(self.sources),
         }
 
     def place(self, name: str) -> str:
