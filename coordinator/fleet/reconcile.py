@@ -188,15 +188,13 @@ def _about(node: Node, desired: Desired, observed: Observed, now: float) -> Acti
     record = node.record
     if not node.is_live:
         return _without_machine(node, desired, now)
-    if record is not None and (node.is_leaving or record.ended_at):
+    if record is not None and (node.is_leaving or record.ended_at or is_taken(node, desired, observed)):
         return _way_out(node, observed, now)
     match node.state:
         case "starting" if _is_stuck(node, desired, now):
             return GiveUp(node.name, f"its machine did not start within {desired.boot_s:.0f} s")
         case "stopped":
             return Start(node.name)
-        case "running" if is_taken(node, desired, observed):
-            return Terminate(node.name)
         case "running":
             return _running(node, desired, observed, now)
     return None
