@@ -116,10 +116,5 @@ async def absent_is_fine(call: Awaitable[Any]) -> bool:
     return True
 
 
-def is_code(error: TilefleetError, *codes: str) -> bool:
-    """Whether AWS's own code of an error is one of these."""
-    return aws.code_of(error) in codes
-
-
 def _shown(service: str, operation: str) -> str:
     return f"{_SHOWN[service]} ({''.join(word.capitalize() for word in operation.split('_'))})"

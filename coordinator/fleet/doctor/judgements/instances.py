@@ -63,11 +63,6 @@ def volume(config: Config) -> Finding:
     return ok(AREA, "volume", f"{size}, encrypted, deleted with its instance")
 
 
-def vcpus_of(kinds: Sequence[Kind]) -> int:
-    """The most that one node may take of a quota."""
-    return max((kind.vcpus for kind in kinds), default=0)
-
-
 def switches(config: Config) -> list[Finding]:
     """What ends the costs by itself."""
     dead_man, lifetime = config.ec2.dead_man, config.ec2.lifetime
