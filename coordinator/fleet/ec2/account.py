@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from tilefleet import aws
 from tilefleet.backoff import Backoff, persist
 from tilefleet.config import Config
-from tilefleet.errors import NotFound, TilefleetError, Unreachable
+from tilefleet.errors import NotFound, Unreachable
 
 T = TypeVar("T")
 
