@@ -13,9 +13,11 @@ if ! "$venv/bin/python" -c '' 2>/dev/null; then
 fi
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 case $versions in
-known-good) set -- --constraint constraints.txt ;;
-newest) set -- --upgrade --upgrade-strategy eager ;;
+known-good) set -- --no-compile --constraint constraints.txt ;;
+newest) set -- --no-compile --upgrade --upgrade-strategy eager ;;
 esac
 echo "Installing tilefleet into $venv (about a minute the first time)"
 "$venv/bin/python" -m pip install -qq "$@" --upgrade 'pip>=25.1' # dependency groups
 "$venv/bin/python" -m pip install -qq "$@" ${group:+--group "$group"} --editable '.[local]'
+# pip compiles everything on one core, which takes longer than the installation; this, what runs, on all.
+"$venv/bin/python" -m compileall -qq -j 0 -x '/(tests?|cfnlint|networkx|samtranslator|sympy)/' "$venv"/lib/python3.*/site-packages || :
