@@ -48,14 +48,18 @@ async def plan(fleet: Fleet) -> Planned:
 
 async def cost_of(fleet: Fleet, n_machines: int, n_coordinators: int = 0) -> str:
     """The cost line of so many more machines; a coordinator among them is never spot."""
-    from coordinator.fleet.spending import Lot, cost_line, end_of
+    from coordinator.fleet import prices
+    from coordinator.fleet.spending import Beside, Lot, cost_line, end_of
+    from tilefleet.aws import region_of
 
     ec2 = fleet.config.ec2
     kind, sure = ec2.instance_types[0], n_coordinators if ec2.market != "on-demand" else 0
     lots = [Lot(n_machines - sure, await fleet.provider.price(), kind, ec2.market)]
     if sure:
         lots.append(Lot(sure, await fleet.provider.price(kind, "on-demand"), kind, "on-demand"))
-    return cost_line(lots, ends=end_of(fleet.config.nodes, lifetime_s=ec2.lifetime.s, dead_man_s=ec2.dead_man.s))
+    gib = ec2.volume.bytes / 2**30
+    beside = Beside(gib, prices.bundled().beside(gib, region_of(ec2.region, fleet.config.store.region)))
+    return cost_line(lots, beside=beside, ends=end_of(fleet.config.nodes, lifetime_s=ec2.lifetime.s, dead_man_s=ec2.dead_man.s))
 
 
 def show(session: Session, config: Config, planned: Planned, *, is_dry: bool) -> None:

@@ -1,7 +1,7 @@
 """What instances cost: a bundled table with its date, and the answers of AWS's price list and spot price history. Pure.
 
-The rule: a price always says where it is from, so that nobody takes a guess for a bill. Disks, addresses and requests come on
-top: a gp3 volume of 16 GiB is about $1.30 a month, a public IPv4 address $3.65.
+The rule: a price always says where it is from, so that nobody takes a guess for a bill. It is the instance's alone; what its
+disk and its public address cost besides is ``Table.beside``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from typing import Any, NamedTuple
 
 from coordinator.fleet.records import Price
 
+HOURS_A_MONTH = 730  # as AWS counts
 _TABLE = Path(__file__).parent / "ec2" / "prices.json"
 _SIZE = re.compile(r"(?:([0-9]{1,3})xlarge|(xlarge|large|medium|small|micro|nano))\Z")
 _OF_XLARGE = {"xlarge": 1.0, "large": 1 / 2, "medium": 1 / 4, "small": 1 / 8, "micro": 1 / 16, "nano": 1 / 32}
 
 
 class Table(NamedTuple):
-    """Prices of the xlarge size of families, by region."""
+    """Prices of the xlarge size of families, by region; of disks (gp3, a GiB and month) by region, and of addresses."""
 
     date: str
     regions: Mapping[str, Mapping[str, float]]
+    disks: Mapping[str, float]
+    address_usd_per_hour: float
 
     def price(self, kind: str, region: str) -> Price | None:
         """What a type costs on demand; None for what the table does not have."""
@@ -34,14 +37,24 @@ class Table(NamedTuple):
         if per_xlarge is None or match is None:
             return None
         of_xlarge = float(match[1]) if match[1] else _OF_XLARGE[match[2]]
-        return Price(kind, "on-demand", round(per_xlarge * of_xlarge, 5), f"bundled table of {self.date}, approximate")
+        return Price(kind, "on-demand", round(per_xlarge * of_xlarge, 5), self.source)
+
+    @property
+    def source(self) -> str:
+        """Where these prices are from, for people."""
+        return f"bundled table, approximate, written down by hand in {self.date}"
+
+    def beside(self, disk_gib: float, region: str) -> float:
+        """What a machine's disk and public IPv4 address cost an hour; in a region that is not in the table, as in its dearest."""
+        usd_per_gib_month = self.disks.get(region, max(self.disks.values()))
+        return disk_gib * usd_per_gib_month / HOURS_A_MONTH + self.address_usd_per_hour
 
 
 @functools.cache
 def bundled() -> Table:
     """The table that comes with tilefleet."""
     document = json.loads(_TABLE.read_text(encoding="utf-8"))
-    return Table(document["date"], document["regions"])
+    return Table(document["date"], document["regions"], document["gp3_usd_per_gib_month"], document["public_ipv4_usd_per_hour"])
 
 
 def listed(kind: str, products: Iterable[str]) -> Price | None:

@@ -129,4 +129,4 @@ class Price(msgspec.Struct, frozen=True):
     market: Literal["on-demand", "spot"]
     usd_per_hour: float
     source: str
-    """``AWS price list, 2026-11-22``, ``bundled table of 2026-11-01``, ``spot price history``."""
+    """``AWS price list, 2026-11-22``, ``bundled table, approximate, …``, ``spot price history``."""

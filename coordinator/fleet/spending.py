@@ -1,6 +1,7 @@
 """The cost line, which stands before everything that spends.
 
-The rule: pure, and never more certain than what is known: machines only, where a price is known, with where it is from.
+The rule: pure, and never more certain than what is known: machines with their disks and addresses, where a price is known, with
+where it is from. Requests come on top, and what leaves AWS.
 """
 
 from __future__ import annotations
@@ -25,8 +26,17 @@ class Lot(NamedTuple):
     market: str = ""
 
 
-def cost_line(lots: Sequence[Lot], *, ends: str = "") -> str:
-    """``4 × c7i.xlarge on-demand: $0.714 an hour, $17.14 a day, plus S3 and SQS requests (price list of 2026-11-01)``.
+class Beside(NamedTuple):
+    """What each machine needs and is paid for by the hour besides, running."""
+
+    disk_gib: float
+    usd_per_hour: float
+    """Of the disk and a public IPv4 address."""
+
+
+def cost_line(lots: Sequence[Lot], *, beside: Beside | None = None, ends: str = "") -> str:
+    """``4 × c7i.xlarge on-demand: $0.741 an hour, $17.78 a day, with about $0.0068 an hour each for 16 GiB of disk and a public
+    IPv4 address, plus S3 and SQS requests (price list of 2026-11-01)``.
 
     ``ends``: what ends the costs, as ``end_of`` has it.
     """
@@ -38,8 +48,13 @@ def cost_line(lots: Sequence[Lot], *, ends: str = "") -> str:
     if len(known) < len(lots):
         return f"{what}: the price is not known here; look it up before you go on"
     usd_per_hour = sum(number * price.usd_per_hour for number, price in known)
+    requests = REQUESTS
+    if beside is not None:
+        usd_per_hour += beside.usd_per_hour * sum(number for number, _ in known)
+        each = f"about {usd_text(beside.usd_per_hour)} an hour each for {beside.disk_gib:g} GiB of disk and a public IPv4 address"
+        requests = f"with {each}, {REQUESTS}"
     sources = "; ".join(dict.fromkeys(price.source for _, price in known))
-    line = f"{what}: {usd_text(usd_per_hour)} an hour, {usd_text(usd_per_hour * HOURS_A_DAY)} a day, {REQUESTS} ({sources})"
+    line = f"{what}: {usd_text(usd_per_hour)} an hour, {usd_text(usd_per_hour * HOURS_A_DAY)} a day, {requests} ({sources})"
     if any(lot.market == "spot-or-on-demand" for lot in lots):
         line += "; where no spot is to be had, on-demand at its price"
     return f"{line}; {ends}" if ends else line

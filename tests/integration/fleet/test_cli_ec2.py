@@ -95,8 +95,8 @@ def test_a_dry_run_says_what_would_be_made_and_what_it_costs_and_makes_nothing(c
     text, _ = cloud.say("up", "--dry-run")
     assert "launch: n1, n2" in text
     assert f"make: bucket {cloud.name}-store" in text
-    assert "2 × c7i.xlarge on-demand: $0.35" in text
-    assert "a day, plus S3 and SQS requests (" in text
+    assert "2 × c7i.xlarge on-demand: $0.371 an hour, $8.89 a day, with about $0.0068 an hour each for 16 GiB of disk" in text
+    assert "plus S3 and SQS requests (bundled table, approximate, written down by hand in" in text
     assert not cloud.told_by("status")["is_made"]
     assert cloud.told_by("down", "--yes")["removed"] == []
 

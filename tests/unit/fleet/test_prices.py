@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
 
@@ -27,7 +26,7 @@ def test_sizes_of_a_family_cost_in_proportion(kind: str, region: str, usd: float
     price = prices.bundled().price(kind, region)
     assert price is not None
     assert price.usd_per_hour == pytest.approx(usd)
-    assert re.fullmatch(r"bundled table of \d{4}-\d\d-\d\d, approximate", price.source)
+    assert price.source == "bundled table, approximate, written down by hand in mid-2025"
 
 
 @pytest.mark.parametrize(("kind", "region"), [("c7i.metal", "us-east-1"), ("x9z.large", "us-east-1"), ("c7i.large", "ap-east-1"),
@@ -41,6 +40,13 @@ def test_the_table_covers_the_families_that_it_says() -> None:
     for region in ("us-east-1", "us-west-2", "eu-central-1"):
         assert families <= prices.bundled().regions[region].keys()
         assert all(0.05 < usd < 0.6 for usd in prices.bundled().regions[region].values())
+
+
+def test_a_disk_and_an_address_cost_besides_and_no_less_where_it_is_not_known() -> None:
+    table = prices.bundled()
+    assert table.beside(73, "us-east-1") == pytest.approx(0.008 + 0.005)
+    assert table.beside(0, "us-east-1") == pytest.approx(0.005)
+    assert table.beside(16, "ap-east-1") == max(table.beside(16, region) for region in table.regions)
 
 
 # Recorded in the shape that the price list documents; shortened.

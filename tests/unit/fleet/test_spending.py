@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.fleet.records import Price
-from coordinator.fleet.spending import Lot, cost_line, end_of, own_machines_line, usd_text
+from coordinator.fleet.spending import Beside, Lot, cost_line, end_of, own_machines_line, usd_text
 from tilefleet.fleet_config import NodesSection
 
 PRICE = Price("c7i.xlarge", "on-demand", 0.1785, "price list of 2026-11-01")
@@ -16,6 +16,14 @@ def test_the_cost_line_says_what_an_hour_and_a_day_cost_and_how_it_is_known() ->
     assert cost_line([Lot(4, PRICE)]) == (
         "4 × c7i.xlarge on-demand: $0.714 an hour, $17.14 a day, plus S3 and SQS requests (price list of 2026-11-01)"
     )
+
+
+def test_disks_and_addresses_are_in_the_sum_and_said() -> None:
+    assert cost_line([Lot(4, PRICE), Lot(1, SMALL)], beside=Beside(16, 0.01)) == (
+        "4 × c7i.xlarge on-demand and 1 × t3.small on-demand: $0.785 an hour, $18.84 a day, with about $0.0100 an hour "
+        "each for 16 GiB of disk and a public IPv4 address, plus S3 and SQS requests (price list of 2026-11-01)"
+    )
+    assert "$" not in cost_line([Lot(2, None, "x9z.large", "spot")], beside=Beside(16, 0.01))
 
 
 def test_machines_of_several_kinds_are_added_up() -> None:
