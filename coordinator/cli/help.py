@@ -72,7 +72,10 @@ def describe(command: Any, path: str) -> CommandHelp:
     arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
     options = [parameter for parameter in shown if parameter.param_type_name == "option"]
     is_group = hasattr(command, "commands")
-    words = [path, *(_metavar(argument) for argument in arguments), "[OPTIONS]", *(["COMMAND"] if is_group else [])]
+    words = [*(_metavar(argument) for argument in arguments), "[OPTIONS]"]
+    if not command.context_settings.get("allow_interspersed_args", True):
+        words = ["[OPTIONS]", *words[:-1]]  # what follows is verbatim, options included
+    words = [path, *words, *(["COMMAND"] if is_group else [])]
     return CommandHelp(
         path=path,
         usage=" ".join(words),

@@ -34,6 +34,11 @@ def test_the_front_door_has_what_was_promised() -> None:
     assert {path[1] for path in ALL if path[0] == "local"} == {"up", "status", "down"}
 
 
+def test_where_what_follows_is_verbatim_options_are_shown_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fleet", "ssh", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: tilefleet fleet ssh [OPTIONS] NODE [CMD...]\n")
+
+
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_help_has_a_text_examples_and_a_text_for_each_option(
     path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
