@@ -21,6 +21,7 @@ from typing import Any
 import boto3
 
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Server
+from tests.nodes.disks import Options
 from tests.nodes.machines import Network, Node
 from tests.nodes.metadata import ADDRESS as METADATA
 from tests.nodes.runs import ip
@@ -63,7 +64,9 @@ _QUICK = "[Timer]\nOnBootSec=\nOnUnitActiveSec=\nOnBootSec=2\nOnUnitActiveSec=2\
 class Hypervisor:
     """For ``with``: works in a thread of its own."""
 
-    def __init__(self, network: Network, cloud: Server, fleet: str, directory: Path) -> None:
+    def __init__(self, network: Network, cloud: Server, fleet: str, directory: Path, image: Options) -> None:
+        """``image``: what the nodes' disks begin with."""
+        self._image = image
         self._network = network
         self._tag = {"Name": "tag:tilefleet:fleet", "Values": [fleet]}
         self._told = directory / "metadata"
@@ -158,7 +161,7 @@ class Hypervisor:
             self._powered_off(id_, node)
 
     def _boot(self, instance: Any) -> None:
-        node = self._network.add_node(address=instance["PublicIpAddress"])
+        node = self._network.add_node(self._image, address=instance["PublicIpAddress"])
         node.write("/usr/bin/cloud-init", _CLOUD_INIT, 0o755)
         node.write("/etc/systemd/system/cloud-final.service", _UNIT)
         node.write("/etc/systemd/system/multi-user.target.d/cloud-init.conf", _WANTED)

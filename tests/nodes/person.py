@@ -54,6 +54,24 @@ class Person:
             told.setdefault(section, {}).update(values)
         self.configure(told)
 
+    @classmethod
+    def of_ec2(cls, directory: Path, network: Network, cloud: Server, **sections: dict[str, Any]) -> Person:
+        """One who has an account instead of machines: everything is made by the fleet, but ``place``."""
+        person = cls(directory, network, [], cloud)
+        told: dict[str, dict[str, Any]] = {
+            "fleet": {"name": person.name, "kind": "remote"},
+            "store": {"url": f"s3://{person.name}-store/tiles", "endpoint_url": cloud.endpoint_url},
+            "queues": {"endpoint_url": cloud.endpoint_url},
+            "coordinator": {"beacon": "1 s"},
+            "nodes": {"provider": "ec2", "count": 2},
+            "ssh": {"agent": False},
+            "ec2": {"endpoint_url": cloud.endpoint_url, "ssh_from": f"{network.address}/32"},
+        }
+        for section, values in sections.items():
+            told.setdefault(section, {}).update(values)
+        person.configure(told)
+        return person
+
     def configure(self, told: dict[str, dict[str, Any]]) -> None:
         """Write the configuration."""
         self.told = told

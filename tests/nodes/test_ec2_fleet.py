@@ -6,12 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Server
 from tests.integration.fleet.ec2_account import Eyes
+from tests.nodes.disks import Options
 from tests.nodes.hypervisor import Hypervisor
 from tests.nodes.machines import Network
 from tests.nodes.person import UP_TIMEOUT_S, Person
@@ -43,26 +45,14 @@ def foreign(eyes: Eyes, cloud: Server) -> set[str]:
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory, network: Network, cloud: Server, foreign: set[str]) -> Iterator[Person]:
     """Somebody with an account, who has read the how-to."""
-    person = Person(tmp_path_factory.mktemp("ec2-fleet"), network, [], cloud)
-    person.configure(
-        {
-            "fleet": {"name": person.name, "kind": "remote"},
-            "store": {"url": f"s3://{person.name}-store/tiles", "endpoint_url": cloud.endpoint_url},
-            "queues": {"endpoint_url": cloud.endpoint_url},
-            "coordinator": {"beacon": "1 s"},
-            "nodes": {"provider": "ec2", "count": 2},
-            "ssh": {"agent": False},
-            "ec2": {"endpoint_url": cloud.endpoint_url, "ssh_from": f"{network.address}/32"},
-        }
-    )
+    person = Person.of_ec2(tmp_path_factory.mktemp("ec2-fleet"), network, cloud)
     yield person
-    done = person.say("fleet", "down", "--yes", status=None)
-    print(done.stdout, done.stderr)
+    person.say("fleet", "down", "--yes", status=None)
 
 
 @pytest.fixture(scope="module")
-def ec2(person: Person, network: Network, cloud: Server) -> Iterator[Hypervisor]:
-    with Hypervisor(network, cloud, person.name, person.directory) as hypervisor:
+def ec2(person: Person, network: Network, cloud: Server, prepared_layer: Path) -> Iterator[Hypervisor]:
+    with Hypervisor(network, cloud, person.name, person.directory, Options(layer=prepared_layer)) as hypervisor:
         yield hypervisor
 
 
