@@ -70,7 +70,7 @@ def test_the_doctor_finds_nothing_that_keeps_it_from_being_made(person: Person, 
 def test_a_dry_run_launches_nothing(person: Person, ec2: Hypervisor, eyes: Eyes, foreign: set[str]) -> None:
     found = person.told_by("fleet", "up", "--dry-run")
     assert found["would"]["launch"] == ["n1", "n2"]
-    assert "2 × c7i.xlarge on-demand: $0.35" in found["cost"]
+    assert found["cost"].startswith("2 × c7i.xlarge on-demand: $")
     assert eyes.inventory() - foreign == {f"bucket {person.bucket}"} - foreign
 
 
