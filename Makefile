@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-nodes test-processes-and-nodes test-slow test-newest test-floor soak soak-simulation docs system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-without-nodes test-slow test-newest test-floor soak soak-simulation docs system-packages clean
 
 help:
 	@echo "make demo       two workers multiply and add matrices here, checked and timed"
@@ -47,8 +47,12 @@ $(VENV)/.installed-test: $(INSTALLED_BY)
 	@python=$$(tools/python.sh default) && tools/venv.sh $(VENV) "$$python" known-good test
 	@touch $(VENV)/.installed $@
 
-test: system-packages check test-units test-processes-and-nodes test-newest test-floor
+# The nodes wait more than they compute, and so they run beside everything else; what their tests say comes at the end.
+test: system-packages check
+	@MAKE="$(MAKE)" tools/both.sh test-without-nodes test-nodes
 	@echo "All tests passed."
+
+test-without-nodes: test-units test-processes test-newest test-floor
 
 check: $(VENV)/.installed-test
 	@echo "ruff check";          $(BIN)/ruff check --quiet --no-cache # a cached verdict on imports outlives moved modules
@@ -57,15 +61,11 @@ check: $(VENV)/.installed-test
 	@echo "lint-imports";        out=$$($(BIN)/lint-imports 2>&1) || { echo "$$out"; exit 1; }
 	@echo "systemd-analyze";     $(BIN)/python $(PYTEST) --no-header tests/unit/test_systemd.py
 
-# Both wait more than they compute.
-test-processes-and-nodes: $(VENV)/.installed-test
-	@MAKE="$(MAKE)" tools/both.sh test-processes test-nodes
-
-# Those with deployments of several processes run file by file, as a file shares one deployment.
 test-units: $(VENV)/.installed-test
 	@echo "Unit tests, simulation and conformance on $$($(BIN)/python --version)"
 	@$(BIN)/python $(PYTEST) -n 2 tests/unit tests/simulation tests/conformance
 
+# File by file, as a file shares one deployment; three at a time, as they often wait.
 test-processes: $(VENV)/.installed-test
 	@echo "Integration and acceptance tests"
 	@$(BIN)/python $(PYTEST) -n 3 --dist loadfile tests/integration tests/acceptance

@@ -9,7 +9,8 @@ ${MAKE:-make} "$1" &
 first=$!
 ${MAKE:-make} "$2" >"$log" 2>&1 &
 second=$!
-trap 'kill "$first" "$second" 2>/dev/null; exit 130' INT TERM
+trap 'wait; exit 130' INT # the terminal tells the tests too, and they clean up
+trap 'kill "$first" "$second" 2>/dev/null; wait; exit 143' TERM
 
 status=0
 wait "$first" || status=$?
