@@ -94,9 +94,13 @@ class Product:
         wait_until(are_done, lambda: f"{n} jobs are not done: {shown}")
         assert shown["state"] == "running"
 
-    def end(self) -> Any:
-        """Wait for it; what came out must be correct, and NumPy's."""
+    def wait(self) -> None:
+        """Until it is done; it must not fail."""
         self._person.say("watch", self.id, timeout_s=WAIT_S)
+
+    def end(self) -> Any:
+        """The same, and what came out must be correct, and NumPy's."""
+        self.wait()
         assert "is correct" in self._person.told_by("verify", self.id)["verdict"]
         np.testing.assert_array_equal(self._fetched(self.id, f"{self.id}.npy"), self.expected)
         return self.shown()
@@ -145,7 +149,7 @@ def standing_fleet(
         quick = QUICK | {"worker": {**QUICK["worker"], "metadata_url": f"http://{network.address}:{server.server_port}"}}
         person = Person(directory, network, standing_nodes, cloud, **quick)
         yield StandingFleet(person, standing_nodes, notices)
-        person.say("fleet", "down", "--yes", status=None)  # ends the coordinator, whatever became of the tests
+        person.say("fleet", "stop", status=None)  # ends the coordinator; the machines go too
         server.shutdown()
         thread.join()
 
