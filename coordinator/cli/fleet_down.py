@@ -15,7 +15,7 @@ import typer
 from coordinator.cli.door import command
 from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group, remark
 from coordinator.cli.fleet_live import Display, display
-from coordinator.cli.render import table
+from coordinator.cli.render import count_text, table
 from coordinator.cli.session import Session
 from tilefleet.errors import NodesFailed, NotFound
 
@@ -40,6 +40,8 @@ class Inventory(NamedTuple):
     """Machines of yours that something was installed on."""
     record: FleetRecord | None
     here_pid: int | None
+    n_open: int = 0
+    """Operations that have not ended, as a coordinator said last."""
 
     @property
     def is_empty(self) -> bool:
@@ -72,6 +74,8 @@ async def _down(session: Session, config: Config, *, keep_data: bool, is_agreed:
             session.show(f"there is nothing of a fleet {name}", {"fleet": name, "removed": [], "left": [], "missed": []})
             return
         remark(session, f"of the fleet {name} there {'is' if _count(there) == 1 else 'are'}:\n{_listed(there)}")
+        if there.n_open:
+            remark(session, unfinished_text(there.n_open, keep_data=keep_data))
         agree(session, f'Remove all of this? Type "{name}" to go on:', is_agreed=is_agreed, expected=name)
         with display(f"fleet {name}: taking it down", is_json=session.is_json) as shown:
             missed = await _remove(fleet, there, shown, keep_data=keep_data)
@@ -96,7 +100,23 @@ async def _inventory(fleet: Fleet, *, keep_data: bool) -> Inventory:
         machines = {machine.node: machine for machine in await fleet.provider.machines()}
         current = [one for one in records if not one.ended_at and one.name in machines]
         hosts = [Target(machines[one.name], one) for one in current]
-    return Inventory(belongings, hosts, record, here.running_pid(fleet.files))
+    n_open = await _n_open(fleet) if record is not None else 0
+    return Inventory(belongings, hosts, record, here.running_pid(fleet.files), n_open)
+
+
+async def _n_open(fleet: Fleet) -> int:
+    from coordinator.runtime.leadership import beacon, newest_epoch
+
+    epoch = await newest_epoch(fleet.store)
+    control = await beacon(fleet.store, epoch) if epoch else None
+    return control.n_open if control is not None else 0
+
+
+def unfinished_text(n_open: int, *, keep_data: bool) -> str:
+    """What becomes of operations that have not ended. Workers are not drained for them: what they hold would end, no more."""
+    if keep_data:
+        return f"{count_text(n_open, 'operation')} not ended; what is computed is kept, and they go on after the next 'fleet up'"
+    return f"{count_text(n_open, 'operation')} not ended: they end now, and what they have computed is removed"
 
 
 def _count(there: Inventory) -> int:

@@ -3,6 +3,7 @@ seen here is what is said before, what happens when nothing works, and that noth
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,7 +16,13 @@ from typing import Any
 import boto3
 import pytest
 
+from coordinator.fleet.node_store import NodeStore
 from tests.conftest import Server, unique
+from tests.integration.fleet.ec2_account import Eyes
+from tilefleet import layout
+from tilefleet.config import StoreSection
+from tilefleet.records import Control, to_json
+from tilefleet.store import Stores
 
 TIMEOUT_S = 100
 
@@ -111,6 +118,70 @@ def test_without_a_terminal_nothing_is_spent_that_was_not_agreed_to(cloud: Cloud
 def test_there_is_nothing_to_stop_or_to_bring_up_to_date_before_up(cloud: Cloud) -> None:
     for word in ("stop", "start", "sync"):
         assert "'tilefleet fleet up' makes it" in cloud.say(word, status=4)[1]
+
+
+async def _unfinished(cloud: Cloud, bucket: str) -> None:
+    """A fleet of which only its records and data are left, its coordinator having gone in the middle of three operations."""
+    store = Stores(StoreSection(endpoint_url=cloud.server.endpoint_url)).open(f"s3://{bucket}/x")
+    await NodeStore(store).found(cloud.name)
+    await store.put(layout.leader(1), b"{}")
+    control = Control(epoch=1, at=0.0, fleet=cloud.name, leader="", version="1", n_open=3)
+    await store.put(layout.control(1), to_json(control))
+    await store.put(f"{layout.operation('3f9k2m7q0xyz')}/record.json", b"{}")
+
+
+def test_down_says_what_has_not_ended_before_it_asks_and_keeps_data_when_told_to(cloud: Cloud) -> None:
+    with Eyes(cloud.server.endpoint_url) as eyes:
+        bucket = f"{cloud.name}-store"
+        eyes.s3.create_bucket(Bucket=bucket)
+        asyncio.run(_unfinished(cloud, bucket))
+        _, err = cloud.say("down", status=3)
+        assert "3 operations not ended: they end now, and what they have computed is removed" in err
+        assert "say --yes" in err.splitlines()[-1]
+        _, err = cloud.say("down", "--keep-data", "--yes")
+        assert "3 operations not ended; what is computed is kept, and they go on after the next 'fleet up'" in err
+        keys = [each["Key"] for each in eyes.s3.list_objects_v2(Bucket=bucket)["Contents"]]
+        assert keys == ["x/control/000001.json", "x/leader/000001", "x/operations/3f9k2m7q0xyz/record.json"]
+        assert [one["kind"] for one in cloud.told_by("down", "--yes")["removed"]] == ["data"], "the bucket was given"
+        assert eyes.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def _remains(eyes: Eyes, fleet: str, control: str) -> None:
+    """What a fleet that made its bucket has when it has no machines."""
+    tags = {"tilefleet:fleet": fleet, "tilefleet:region": "us-east-1", "tilefleet:store": f"s3://{fleet}-store"}
+    listed = [{"Key": key, "Value": value} for key, value in tags.items()]
+    for which in ("jobs", "jobs-dead", "operations"):
+        eyes.sqs.create_queue(QueueName=f"{fleet}-{which}", tags=tags)
+    marked = [{"ResourceType": "security-group", "Tags": listed}]
+    eyes.ec2.create_security_group(GroupName=f"tilefleet-{fleet}", Description="of nodes", TagSpecifications=marked)
+    eyes.iam.create_role(RoleName=f"tilefleet-{fleet}-node", AssumeRolePolicyDocument="{}", Tags=listed)
+    eyes.s3.create_bucket(Bucket=f"{fleet}-store")
+    eyes.s3.put_bucket_tagging(Bucket=f"{fleet}-store", Tagging={"TagSet": listed})
+    eyes.s3.put_object(Bucket=f"{fleet}-store", Key=control, Body=b"{}")
+
+
+def test_gc_removes_what_a_dead_fleet_left_but_its_data_and_nothing_of_a_live_or_foreign_one(cloud: Cloud) -> None:
+    dead, live = unique("dead"), unique("live")
+    with Eyes(cloud.server.endpoint_url) as eyes:
+        _remains(eyes, dead, "operations/3f9k2m7q0xyz/record.json")  # no coordinator was ever heard
+        _remains(eyes, live, "control/000001.json")  # written just now
+        eyes.sqs.create_queue(QueueName=f"{dead}x-jobs")
+        eyes.iam.create_role(RoleName=f"tilefleet-{dead}x-node", AssumeRolePolicyDocument="{}")
+        theirs, lives = eyes.inventory(f"{dead}x"), eyes.inventory(live)
+        before = eyes.inventory()
+        _, err = cloud.say("gc", status=3)
+        assert f"fleet {dead}: its coordinator was never heard" in err
+        assert f"kept: bucket {dead}-store" in err
+        assert live not in err
+        assert eyes.inventory() == before, "nothing goes before somebody says so"
+        told = cloud.told_by("gc", "--yes")
+        assert told["left"] == []
+        kinds = sorted(one["kind"] for one in told["removed"] if one["fleet"] == dead)
+        assert kinds == ["queue", "queue", "queue", "role", "security group"]
+        assert eyes.inventory(dead) - theirs == {f"bucket {dead}-store"}
+        assert eyes.s3.list_objects_v2(Bucket=f"{dead}-store")["KeyCount"] == 1
+        assert theirs <= eyes.inventory()
+        assert eyes.inventory(live) == lives
 
 
 @pytest.mark.slow
