@@ -109,7 +109,11 @@ class Ec2Provider:
         self._recipe = recipe
         self._launcher = self._launcher or Launcher(self._account, recipe)
         self._launcher.use(recipe)
-        found, refused = await self._launcher.launch(wanted)
+        try:
+            found, refused = await self._launcher.launch(wanted)
+        except NotFound:
+            self._recipe = None  # an image, a group or a template is gone: the next try looks again and makes what is missing
+            raise
         return [instances.machine(one, self._user) for one in found], refused
 
     async def terminate(self, machines: Sequence[Machine]) -> None:

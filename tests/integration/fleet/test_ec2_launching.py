@@ -13,7 +13,7 @@ from coordinator.fleet.ports import Wanted
 from tests.conftest import Server
 from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import Answer, Proxy, ec2_refusal, proxy_to
-from tilefleet.errors import BadConfig, BadInput, DoesNotFit, NotAllowed
+from tilefleet.errors import BadConfig, BadInput, DoesNotFit, NotAllowed, NotFound
 
 RUN = "ec2:RunInstances"
 
@@ -76,6 +76,30 @@ async def test_asked_again_it_is_the_same_machine_also_without_a_token(
     async with aws.provider_of(settings, tmp_path) as provider:
         await aws.up(provider, settings, "n1", "n2")
         assert len(eyes.instances(settings.fleet.name)) == 2
+        await aws.down(provider)
+
+
+async def test_only_the_first_launch_asks_for_all_that_instances_need_and_one_after_something_is_gone(
+    proxy: Proxy, tmp_path: Path
+) -> None:
+    settings = aws.config(proxy.endpoint_url)
+    async with aws.provider_of(settings, tmp_path) as provider:
+        await aws.up(provider, settings, "n1")
+    async with aws.provider_of(settings, tmp_path) as provider:  # as a keeper has it
+        proxy.arm(None)
+        await provider.machines()
+        assert proxy.calls == ["ec2:DescribeInstances"]
+        await provider.launch([Wanted("n2")])
+        proxy.arm(None)
+        await provider.launch([Wanted("n3")])
+        assert proxy.calls == ["ec2:DescribeInstances", "ec2:DescribeInstanceTypeOfferings", RUN]
+        gone = _refusing(proxy, "InvalidAMIID.NotFound", times=1)
+        with pytest.raises(NotFound):
+            await provider.launch([Wanted("n4")])
+        proxy.arm(None)
+        await provider.launch([Wanted("n4")])
+        assert "ec2:DescribeImages" in proxy.calls
+        assert len(gone) == 2
         await aws.down(provider)
 
 
