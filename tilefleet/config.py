@@ -37,7 +37,8 @@ class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     url: str = ""
     """``s3://bucket/prefix`` or ``file:///directory``. Required for remote; local deployments use their state directory.
-    ``{account}`` and ``{region}`` stand for the account number of your credentials and the region of the store."""
+    ``{account}`` and ``{region}`` stand for the account number of your credentials and the region of the store. It is
+    also a tag of what an ``ec2`` fleet makes: there only letters, digits, blanks and ``+ - = . _ : / @``."""
     endpoint_url: str = ""
     """Of an S3-compatible store; empty for AWS."""
     region: str = ""
@@ -274,6 +275,9 @@ def _bad_placeholders(url: str) -> list[tuple[str, ...]]:
     return []
 
 
+_NOT_IN_TAGS = re.compile(r"[^\w +=.:/@{}-]")  # braces: of placeholders, which are put in before
+
+
 def _contradictions_of_nodes(config: Config) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     nodes = config.nodes
@@ -289,7 +293,18 @@ def _contradictions_of_nodes(config: Config) -> list[tuple[str, ...]]:
         found.append(("nodes.max_nodes", "nodes.min_nodes", f"must be at least nodes.min_nodes ({nodes.min_nodes}), or 0"))
     if nodes.provider == "ec2" and not config.ec2.instance_types:
         found.append(("ec2.instance_types", "nodes.provider", 'name at least one, such as ["c7i.xlarge"]'))
+    if nodes.provider == "ec2" and (bad := "".join(dict.fromkeys(_NOT_IN_TAGS.findall(config.store.url)))):
+        problem = f"is written into tags of what a fleet makes, and AWS takes no {' '.join(bad)} there; name another prefix"
+        found.append(("store.url", "nodes.provider", problem))
+    if nodes.provider == "ec2" and nodes.transport == "ssh" and config.ec2.address == "private" and _is_ours_to_open(config):
+        problem = 'says who comes to the private addresses that ec2.address wants, such as "10.0.0.0/16" for a whole VPC'
+        found.append(("ec2.ssh_from", "ec2.address", problem))
     return found
+
+
+def _is_ours_to_open(config: Config) -> bool:
+    """Whether port 22 is opened by a group of ours, for nobody that was named."""
+    return not config.ec2.security_group and not config.ec2.ssh_from
 
 
 def _durations_of_nothing(config: Config) -> list[str]:

@@ -107,6 +107,9 @@ class Ec2Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Empty: the region's default VPC."""
     subnets: Strings = ()
     """Empty: all of the VPC's default subnets."""
+    address: Literal["public", "private"] = "public"
+    """Where nodes are reached: private from inside the VPC, over a VPN, or by way of `ssh.jump`. Nodes without a public address
+    are reached at their private one in any case."""
     security_group: str = ""
     """Empty: one is made that admits SSH from `ec2.ssh_from` alone."""
     ssh_from: str = ""

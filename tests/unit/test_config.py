@@ -76,11 +76,24 @@ lease = "30 s"
     assert "a–z, 0–9 and -" in problems["fleet.name"]
 
 
+EC2 = '[fleet]\nkind = "remote"\n[nodes]\nprovider = "ec2"\n'
+
+
+@pytest.mark.parametrize("url", ["s3://b-{account}-{region}/Team é_1/x.y+z=a:b@c", "s3://b"])
+def test_a_store_whose_url_may_be_a_tag_will_do_for_ec2(url: str) -> None:
+    assert parse(f'[store]\nurl = "{url}"\n{EC2}')[1] == []
+
+
+def test_elsewhere_than_on_ec2_the_store_is_no_tag() -> None:
+    assert parse('[store]\nurl = "s3://b/it\'s(mine)"\n')[1] == []
+
+
 @pytest.mark.parametrize(
     ("text", "line", "key", "problem"),
     [
         ('[fleet]\nkind = "remote"\n', 2, "store.url", "is required when fleet.kind"),
         ('[store]\nurl = "ftp://x/y"\n', 2, "store.url", "must begin with s3:// or file:///"),
+        (f'[store]\nurl = "s3://b/it\'s*(mine)!"\n{EC2}', 2, "store.url", "AWS takes no ' * ( ) ! there"),
         ('[queues]\nendpoint_url = "localhost:5000"\n', 2, "queues.endpoint_url", "must begin with http"),
         ('[queues]\nlease = "1 h"\n', 2, "queues.lease", "must be between 10 s and 120 s"),
         ('[worker]\nheartbeat = "10 s"\n', 2, "coordinator.worker_silence", "at least twice worker.heartbeat"),
@@ -118,6 +131,16 @@ def test_what_a_key_takes_is_said_in_plain_words(text: str, problem: str) -> Non
 def test_contradictions_are_told_together_with_other_mistakes() -> None:
     _, mistakes = parse('[fleet]\nkind = "remote"\n[worker]\ncores = -1\n')
     assert [mistake.key for mistake in mistakes] == ["store.url", "worker.cores"]
+
+
+@pytest.mark.parametrize(
+    ("more", "mistaken"),
+    [("", ["ec2.ssh_from"]), ('ssh_from = "10.0.0.0/16"\n', []), ('security_group = "sg-1"\n', [])],
+)
+def test_who_comes_to_private_addresses_is_said(more: str, mistaken: list[str]) -> None:
+    text = '[fleet]\nkind = "remote"\n[store]\nurl = "s3://b/p"\n[nodes]\nprovider = "ec2"\n[ec2]\naddress = "private"\n'
+    _, mistakes = parse(text + more)
+    assert [mistake.key for mistake in mistakes] == mistaken
 
 
 def test_what_is_not_toml_says_where() -> None:

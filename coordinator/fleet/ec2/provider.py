@@ -91,7 +91,10 @@ class Ec2Provider:
         found = await instances.of_fleet(self._account, self._fleet)
         is_inside = self._own_id in [one["InstanceId"] for one in found]
         user = await self._log_in_user() if found else ""
-        return [instances.machine(one, user, is_inside=is_inside) for one in found]
+        return [self._machine(one, user, is_inside=is_inside) for one in found]
+
+    def _machine(self, instance: Any, user: str, *, is_inside: bool = False) -> Machine:
+        return instances.machine(instance, user, is_inside=is_inside or self._config.ec2.address == "private")
 
     async def _log_in_user(self) -> str:
         if not self._user:
@@ -114,7 +117,7 @@ class Ec2Provider:
         except NotFound:
             self._recipe = None  # an image, a group or a template is gone: the next try looks again and makes what is missing
             raise
-        return [instances.machine(one, self._user) for one in found], refused
+        return [self._machine(one, self._user) for one in found], refused
 
     async def terminate(self, machines: Sequence[Machine]) -> None:
         """End instances for good."""

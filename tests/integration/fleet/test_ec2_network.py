@@ -46,6 +46,18 @@ async def _asked(said: str) -> str:
         server.server_close()
 
 
+async def test_the_address_is_the_public_one_unless_the_private_one_is_wanted(moto_server: Server, tmp_path: Path) -> None:
+    settings = aws.config(moto_server.endpoint_url)
+    inside = aws.config(moto_server.endpoint_url, settings.fleet.name, address="private")
+    async with aws.provider_of(settings, tmp_path) as provider, aws.provider_of(inside, tmp_path) as neighbour:
+        await aws.up(provider, settings, "n1")
+        with aws.Eyes(moto_server.endpoint_url) as eyes:
+            (instance,) = eyes.instances(settings.fleet.name)
+        assert [one.address for one in await provider.machines()] == [instance["PublicIpAddress"]]
+        assert [one.address for one in await neighbour.machines()] == [instance["PrivateIpAddress"]]
+        await aws.down(provider)
+
+
 async def test_what_was_just_made_may_be_shown_late(moto_server: Server, tmp_path: Path) -> None:
     late: dict[str, list[Answer]] = {
         "ec2:AuthorizeSecurityGroupIngress": [ec2_refusal("InvalidGroup.NotFound")],
@@ -67,7 +79,7 @@ async def test_what_was_just_made_may_be_shown_late(moto_server: Server, tmp_pat
 async def test_an_s3_endpoint_that_is_there_is_used_and_stays(moto_server: Server, tmp_path: Path) -> None:
     with aws.Eyes(moto_server.endpoint_url) as eyes:
         vpc = eyes.ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
-        subnet = eyes.ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+        subnet = eyes.ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24", AvailabilityZone="us-east-1a")["Subnet"]["SubnetId"]
         eyes.ec2.create_vpc_endpoint(VpcId=vpc, ServiceName="com.amazonaws.us-east-1.s3", VpcEndpointType="Gateway")
         before = eyes.inventory()
         settings = aws.config(moto_server.endpoint_url, s3_endpoint=True, subnets=(subnet,))
