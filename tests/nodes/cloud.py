@@ -27,7 +27,7 @@ def _give_addresses_of(host: str) -> None:
 
     network = int(ip_address(host)) & ~0xFF
     addresses = itertools.cycle(str(ip_address(network + number)) for number in range(FIRST, LAST + 1))
-    elastic_network_interfaces.random_public_ip = lambda: next(addresses)
+    vars(elastic_network_interfaces)["random_public_ip"] = lambda: next(addresses)
 
 
 if __name__ == "__main__":
