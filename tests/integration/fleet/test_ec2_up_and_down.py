@@ -13,6 +13,7 @@ from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import Kind, Proxy, is_read, proxy_to
 from tilefleet.config import Config
 from tilefleet.errors import NotAllowed
+from tilefleet.quantities import Size
 
 SHARDS = 10  # of the calls, so that they run side by side
 WHOLE = sorted(
@@ -59,6 +60,37 @@ async def test_a_second_up_changes_nothing(moto_server: Server, tmp_path: Path) 
             await aws.down(provider)
             assert await provider.belongings() == []
         assert eyes.inventory(settings.fleet.name) == set()
+
+
+async def test_up_after_a_change_of_the_configuration_changes_what_follows_from_it_and_nothing_else(
+    moto_server: Server, tmp_path: Path
+) -> None:
+    with proxy_to(moto_server.endpoint_url) as proxy, aws.Eyes(moto_server.endpoint_url) as eyes:
+        settings = aws.config(proxy.endpoint_url)
+        async with aws.provider_of(settings, tmp_path) as provider:
+            await aws.up(provider, settings, "n1")
+        before = eyes.inventory()
+        moved = aws.config(proxy.endpoint_url, settings.fleet.name, ssh_from="198.51.100.0/24")
+        async with aws.provider_of(moved, tmp_path) as provider:
+            told = await aws.up(provider, moved, "n1")
+        assert [" ".join(line.split(" ")[4:]) for line in told] == [
+            "admits SSH from 198.51.100.0/24",
+            f"no longer admits {aws.HERE}",
+        ]
+        assert _admitted(eyes, settings.fleet.name) == ["198.51.100.0/24"]
+        larger = aws.config(proxy.endpoint_url, settings.fleet.name, ssh_from="198.51.100.0/24", volume=Size("32 GiB"))
+        async with aws.provider_of(larger, tmp_path) as provider:
+            assert await aws.up(provider, larger, "n1") == [
+                f"made version 2 of the launch template tilefleet-{larger.fleet.name}"
+            ]
+            assert eyes.inventory() == before
+            await aws.down(provider)
+        assert eyes.inventory(settings.fleet.name) == set()
+
+
+def _admitted(eyes: aws.Eyes, fleet: str) -> list[str]:
+    groups = eyes.ec2.describe_security_groups(Filters=[{"Name": "tag:tilefleet:fleet", "Values": [fleet]}])["SecurityGroups"]
+    return [each["CidrIp"] for group in groups for rule in group["IpPermissions"] for each in rule["IpRanges"]]
 
 
 @pytest.mark.parametrize("kind", ["refused", "lost"])
