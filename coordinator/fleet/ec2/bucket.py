@@ -15,11 +15,13 @@ from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.ports import Tell
 from tilefleet import layout
 from tilefleet.aws import code_of
+from tilefleet.backoff import Backoff, persist
 from tilefleet.config import Config
 from tilefleet.errors import AlreadyExists, BadConfig, NotAllowed, NotFound, TilefleetError
 from tilefleet.local_state import write_private
 
 DELETE_AT_ONCE = 1000  # S3 DeleteObjects limit
+MADE_WITHIN_S = 120.0  # of a name that was just deleted S3 says OperationAborted for a while
 
 
 class Place(NamedTuple):
@@ -89,14 +91,13 @@ async def _create(account: Account, bucket: str) -> None:
     elsewhere: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": account.bucket_region}}
     what = f"the bucket {bucket}"
     mend = "choose another name in store.url: names of buckets are the world's"
+    parameters = elsewhere if account.bucket_region != "us-east-1" else {}
     try:
-        await account.call(
-            "s3",
-            "create_bucket",
-            Bucket=bucket,
-            what=what,
-            mend=mend,
-            **(elsewhere if account.bucket_region != "us-east-1" else {}),
+        await persist(
+            lambda: account.call("s3", "create_bucket", Bucket=bucket, what=what, mend=mend, **parameters),
+            for_s=MADE_WITHIN_S,
+            backoff=Backoff(0.5, 10.0),
+            is_worth_it=lambda error: code_of(error) == "OperationAborted",
         )
     except AlreadyExists as error:
         if code_of(error) != "BucketAlreadyOwnedByYou":  # by a try before this one

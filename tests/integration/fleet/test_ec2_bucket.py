@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Server, unique
 from tests.integration.fleet import ec2_account as aws
+from tests.integration.fleet.aws_proxy import proxy_to, xml
 from tilefleet.errors import BadConfig
 
 OURS = ("leader/000001", "control/000001.json", "operations/3f9k2m7q0xyz/record.json", "matrices/3f9k2m7q0xyz/zarr.json",
@@ -97,6 +98,19 @@ async def test_many_objects_go_in_batches(moto_server: Server, tmp_path: Path) -
             _put(eyes, bucket, *(f"below/matrices/3f9k2m7q0xyz/c/{number}" for number in range(1001)))
             await aws.down(provider)
         assert f"bucket {bucket}" not in eyes.inventory()
+
+
+async def test_a_name_that_was_just_given_up_is_asked_for_until_it_is_free(moto_server: Server, tmp_path: Path) -> None:
+    with proxy_to(moto_server.endpoint_url) as proxy, aws.Eyes(moto_server.endpoint_url) as eyes:
+        settings = aws.config(proxy.endpoint_url)
+        text = "<Error><Code>OperationAborted</Code><Message>A conflicting conditional operation is in progress</Message></Error>"
+        busy = [xml(409, text)] * 2
+        proxy.answers["s3:PUT"] = lambda _: busy.pop() if busy else None
+        async with aws.provider_of(settings, tmp_path) as provider:
+            await provider.prepare(lambda _: None)
+            assert busy == []
+            assert f"bucket {settings.fleet.name}-store" in eyes.inventory()
+            await aws.down(provider)
 
 
 def test_a_store_that_is_not_in_s3_is_refused(tmp_path: Path) -> None:
