@@ -30,6 +30,9 @@ DATA = ("data", "bucket")
 OlderOption = Annotated[
     str, typer.Option("--older", metavar="DURATION", help="Only of fleets whose coordinator was not heard for so long.")
 ]
+StoppedOption = Annotated[
+    bool, typer.Option("--stopped", help="Also of fleets all of whose instances are stopped, as after 'fleet stop'.")
+]
 
 
 @command(
@@ -37,17 +40,18 @@ OlderOption = Annotated[
     examples=(
         ("tilefleet fleet gc", "what dead fleets left in the account and region of these credentials"),
         ("tilefleet fleet gc --older 1d --yes", "remove it without being asked, from a timer"),
+        ("tilefleet fleet gc --older 30d --stopped", "also what was switched off a month ago and forgotten"),
     ),
 )  # fmt: skip
-def gc(session: Session, older: OlderOption = "2h", yes: YesOption = False) -> None:
+def gc(session: Session, older: OlderOption = "2h", stopped: StoppedOption = False, yes: YesOption = False) -> None:
     """Find what dead fleets left behind in this account and region. Shows its age and cost, and removes it when you say so.
 
     A fleet is taken for dead when its coordinator was not heard for so long. One that was switched off with "fleet stop" is
-    silent too: look before you say yes. Data and buckets are kept; "fleet down" removes them."""
-    carry_out(_gc(session, session.config(), parse_seconds(older), is_agreed=yes))
+    silent too: it is left alone, and named, unless --stopped is given. Data and buckets are kept; "fleet down" removes them."""
+    carry_out(_gc(session, session.config(), parse_seconds(older), are_stopped_too=stopped, is_agreed=yes))
 
 
-async def _gc(session: Session, config: Config, older_s: float, *, is_agreed: bool) -> None:
+async def _gc(session: Session, config: Config, older_s: float, *, are_stopped_too: bool, is_agreed: bool) -> None:
     from coordinator.fleet.ec2.orphans import remove, traces
 
     now = time.time()
@@ -55,7 +59,9 @@ async def _gc(session: Session, config: Config, older_s: float, *, is_agreed: bo
     for one in found:
         if one.trouble and removable(one):
             remark(session, f"fleet {one.fleet} is left alone, as nobody knows whether it lives: {one.trouble}")
-    dead = [one for one in found if is_dead(one, older_s, now)]
+    dead, switched_off = chosen(found, older_s, now, are_stopped_too=are_stopped_too)
+    for one in switched_off:
+        remark(session, f"fleet {one.fleet} is left alone, as it is switched off (fleet stop); --stopped takes it too")
     condemned = [belonging for one in dead for belonging in removable(one)]
     document: dict[str, Any] = {"orphans": [msgspec.to_builtins(one) for one in dead], "removed": [], "left": []}
     if not condemned:
@@ -77,6 +83,13 @@ def is_dead(found: Traces, older_s: float, now: float) -> bool:
     """Whether nobody was heard for long enough; a fleet that was never heard is as old as its oldest belonging. One whose store
     cannot be read is not dead."""
     return not found.is_alive and not found.trouble and now - max(found.heard_at, found.created_at) >= older_s
+
+
+def chosen(found: Iterable[Traces], older_s: float, now: float, *, are_stopped_too: bool) -> tuple[list[Traces], list[Traces]]:
+    """The fleets whose traces are to go; and those that are as silent, but switched off, so that they stay."""
+    silent = [one for one in found if is_dead(one, older_s, now)]
+    dead = [one for one in silent if are_stopped_too or not one.is_stopped]
+    return dead, [one for one in silent if one not in dead]
 
 
 def removable(found: Traces) -> list[Belonging]:

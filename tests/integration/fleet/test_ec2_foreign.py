@@ -73,6 +73,23 @@ async def test_gc_shows_every_fleet_by_itself_and_removes_only_what_it_is_given(
         assert eyes.inventory() == before
 
 
+async def test_a_fleet_is_switched_off_when_all_of_its_instances_are(moto_server: Server, tmp_path: Path) -> None:
+    config = aws.config(moto_server.endpoint_url)
+    async with aws.provider_of(config, tmp_path) as provider:
+        await aws.up(provider, config, "n1", "n2", "n3")
+
+        async def is_stopped() -> bool:
+            return {traces.fleet: traces for traces in await orphans.traces(config)}[config.fleet.name].is_stopped
+
+        n1, n2, n3 = await provider.machines()
+        await provider.stop([n1])
+        assert not await is_stopped()
+        await provider.stop([n2])
+        await provider.terminate([n3])
+        assert await is_stopped()
+        await aws.down(provider)
+
+
 async def test_a_fleet_without_machines_in_a_bucket_that_was_given_is_heard_by_its_queues_tags(moto_server: Server) -> None:
     config = aws.config(moto_server.endpoint_url)
     with aws.Eyes(moto_server.endpoint_url) as eyes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.cli.fleet_gc import described, is_dead, removable
+from coordinator.cli.fleet_gc import chosen, described, is_dead, removable
 from coordinator.fleet.ec2.orphans import Traces
 from coordinator.fleet.records import Belonging
 
@@ -30,6 +30,14 @@ DATA = (Belonging("data", "s3://tiles/x", "old", "12 objects"), Belonging("bucke
 )
 def test_a_fleet_is_dead_when_nobody_was_heard_for_long_enough(found: Traces, dead: bool) -> None:
     assert is_dead(found, 2 * HOUR_S, NOW) is dead
+
+
+def test_a_fleet_that_was_switched_off_goes_only_when_that_is_said() -> None:
+    off = Traces("off", (INSTANCE,), created_at=NOW - 99 * HOUR_S, heard_at=NOW - 90 * HOUR_S, is_stopped=True)
+    gone = Traces("gone", (INSTANCE,), created_at=NOW - 99 * HOUR_S, heard_at=NOW - 90 * HOUR_S)
+    late = Traces("late", (INSTANCE,), created_at=NOW - 99 * HOUR_S, heard_at=NOW - 1 * HOUR_S, is_stopped=True)
+    assert chosen([off, gone, late], 24 * HOUR_S, NOW, are_stopped_too=False) == ([gone], [off])
+    assert chosen([off, gone, late], 24 * HOUR_S, NOW, are_stopped_too=True) == ([off, gone], [])
 
 
 def test_data_is_never_garbage() -> None:
