@@ -56,11 +56,6 @@ class Steps:
             rows.append(NodeRow(node, event.phase, event.state, in_phase_s, total_s, event.sentence))
         return rows
 
-    @property
-    def n_busy(self) -> int:
-        """Nodes in the middle of a phase."""
-        return sum(event.state == "begun" for event, _ in self._last.values())
-
 
 def line(event: PhaseEvent, at_s: float) -> str:
     """``12.3 s  n3  packages done in 8.1 s``; empty for a phase that only begins or took no time: no news on a pipe."""

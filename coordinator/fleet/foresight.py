@@ -49,10 +49,6 @@ class Foresight(NamedTuple):
     n_coordinators: int = 0
     """Of those that are launched."""
 
-    @property
-    def is_nothing(self) -> bool:
-        return not self.nodes and not self.things
-
 
 def foresee(actions: Iterable[Action], outdated: Sequence[str], config: Config, there: Collection[str]) -> Foresight:
     """``outdated``: nodes with another release or other settings. ``there``: kinds of belongings that exist already."""

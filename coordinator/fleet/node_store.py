@@ -48,9 +48,9 @@ class NodeStore:
             )
         return record
 
-    async def found(self, name: str, *, by: str = "", made_bucket: bool = False) -> FleetRecord:
+    async def found(self, name: str, *, by: str = "") -> FleetRecord:
         """The fleet's record, made when there is none."""
-        record = FleetRecord(name, secrets.token_hex(8), time.time(), by, made_bucket)
+        record = FleetRecord(name, secrets.token_hex(8), time.time(), by)
         if await self._store.put_new(layout.FLEET, to_json(record)):
             return record
         return await self.fleet() or record

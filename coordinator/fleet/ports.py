@@ -48,7 +48,7 @@ class Provider(Protocol):
     """False for hosts: they are there or not."""
 
     async def prepare(self, tell: Tell) -> None:
-        """Make what machines need beside themselves (security group, key pair, role, launch template, bucket …) where it is
+        """Make what machines need beside themselves (security group, role, launch template, bucket …) where it is
         missing. Idempotent; may be run again after a failure in any of its calls."""
 
     async def machines(self) -> list[Machine]:

@@ -82,8 +82,6 @@ class FleetRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Random: tells this fleet from an earlier one of the same name in idempotency tokens."""
     created_at: float
     created_by: str = ""
-    made_bucket: bool = False
-    """Whether ``fleet up`` made the bucket, so that ``fleet down`` may remove it."""
     next_node: int = 1
     """Number of the next node, ``n<number>``. Grows by create-only node records; this is where the search begins."""
     spent_usd: float = 0.0
@@ -111,8 +109,8 @@ class Belonging(msgspec.Struct, frozen=True):
     """Something that carries a fleet's tag, or was made by it: what ``fleet down`` and ``fleet gc`` list."""
 
     kind: Literal[
-        "instance", "launch template", "security group", "key pair", "volume", "VPC endpoint", "instance profile", "role",
-        "queue", "bucket", "data",
+        "instance", "launch template", "security group", "volume", "VPC endpoint", "instance profile", "role", "queue", "bucket",
+        "data",
     ]  # fmt: skip
     id: str
     fleet: str

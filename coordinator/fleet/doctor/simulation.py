@@ -1,7 +1,6 @@
 """The questions that a policy poses to IAM's simulation: is each of its statements granted to us? Pure.
 
-RunInstances and CreateFleet touch seven kinds of things at once, which simulation needs all named; EC2's own dry run is asked
-about them instead.
+RunInstances touches seven kinds of things at once, which simulation needs all named; EC2's own dry run is asked about it instead.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-NOT_SIMULATED = {"ec2:RunInstances", "ec2:CreateFleet"}
+NOT_SIMULATED = {"ec2:RunInstances"}
 EXAMPLE = "tilefleet-doctor"
 _ROLES = ("iam:",)
 _OF_SESSION = re.compile(r"arn:([^:]+):sts::(\d{12}):assumed-role/([^/]+)/")

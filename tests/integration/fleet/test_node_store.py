@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Store:
 async def test_there_is_no_fleet_before_it_is_founded_and_then_the_first_counts(store: Store) -> None:
     nodes = NodeStore(store)
     assert await nodes.fleet() is None
-    first = await nodes.found("demo", by="ada", made_bucket=True)
+    first = await nodes.found("demo", by="ada")
     assert await nodes.found("demo", by="bob") == first == await nodes.fleet()
     assert len(first.uid) == 16
 

@@ -25,7 +25,6 @@ def test_rows_count_the_time_in_the_phase_and_in_all() -> None:
     first, second = steps.rows(8.0)
     assert (first.node, first.phase, first.phase_s, first.total_s) == ("n2", "packages", 3.0, 7.0)
     assert (second.node, second.phase, second.phase_s, second.total_s) == ("n10", "launch", 7.0, 7.0)
-    assert steps.n_busy == 2
 
 
 def test_a_node_that_is_done_is_timed_no_longer() -> None:
@@ -34,7 +33,6 @@ def test_a_node_that_is_done_is_timed_no_longer() -> None:
     steps.take(PhaseEvent("n1", "hello", "done", 1.5), 3.5)
     (row,) = steps.rows(100.0)
     assert (row.state, row.phase_s, row.total_s) == ("done", 1.5, 1.5)
-    assert steps.n_busy == 0
 
 
 def test_tries_of_one_phase_add_up() -> None:

@@ -26,7 +26,7 @@ def test_actions_are_collected_by_what_is_done() -> None:
     assert found.nodes == {
         "launch": ("n1", "n2"), "set up": ("n3",), "switch on": ("n4",), "drain, then take down": ("n5",),
     }  # fmt: skip
-    assert (found.n_launched, found.n_started, found.is_nothing) == (2, 1, False)
+    assert (found.n_launched, found.n_started) == (2, 1)
     assert "launch: n1, n2" in lines(found)
 
 
@@ -40,7 +40,7 @@ def test_all_that_will_be_updated_is_said_though_reconcile_names_one_at_a_time()
 
 
 def test_what_is_there_is_not_made_again() -> None:
-    assert foresee([], [], HOSTS, ["queue"]).is_nothing
+    assert foresee([], [], HOSTS, ["queue"]).things == ()
     missing = foresee([], [], EC2, ["queue", "security group", "launch template"]).things
     assert [thing.split()[0] for thing in missing] == ["bucket", "role"]
 
