@@ -12,7 +12,7 @@ from typing import Any
 from coordinator.fleet.ec2 import tags
 from coordinator.fleet.ec2.account import Account, until
 from coordinator.fleet.records import Machine, MachineState
-from tilefleet.errors import BadInput
+from tilefleet.errors import BadInput, DoesNotFit
 
 LEAVES_WITHIN_S = 120.0  # from TerminateInstances to an instance that is no longer running: seconds
 STOPS_WITHIN_S = 300.0  # a clean shut-down of the system; EC2 forces it after some minutes
@@ -106,12 +106,33 @@ async def stop(account: Account, fleet: str, ids: Sequence[str]) -> None:
         raise BadInput(f"{_these(spot)} cannot be stopped, being spot; only ended ('tilefleet fleet down')")
 
 
-async def start(account: Account, fleet: str, ids: Sequence[str]) -> None:
-    """Start stopped instances, and wait until they run."""
+async def check_cap(
+    account: Account, cap: int, wanted: str, n_more: int = 1, *, just_made: Sequence[str] = (), instead: str = "launched"
+) -> None:
+    """Raises DoesNotFit when so many more would be over the cap (0: none); all that run count, ours or not.
+
+    ``just_made``: instances that EC2 may not show yet."""
+    if not cap:
+        return
+    states = {one["InstanceId"]: one["State"]["Name"] for one in await described(account)}
+    states = dict.fromkeys(just_made, "pending") | states
+    count = sum(state in {"pending", "running"} for state in states.values())
+    if count + n_more > cap:
+        were = "was" if n_more == 1 else "were"
+        raise DoesNotFit(
+            f"{wanted} {were} not {instead}: {count} instances run in {account.region} already, and ec2.max_instances is "
+            f"{cap}; end some, or raise it if the account may have more"
+        )
+
+
+async def start(account: Account, fleet: str, ids: Sequence[str], *, cap: int = 0) -> None:
+    """Start stopped instances, and wait until they run. Raises DoesNotFit when more than ``cap`` would run then, with ours and
+    all others of the account in the region."""
     able = [one["InstanceId"] for one in await _own(account, fleet, ids) if one["State"]["Name"] in {"stopped", "stopping"}]
     if not able:
         return
     await _wait(account, fleet, able, "stopped", STOPS_WITHIN_S)  # one that is still stopping cannot be started
+    await check_cap(account, cap, _these(able), len(able), instead="started")
     await account.call("ec2", "start_instances", InstanceIds=able)
     await _wait(account, fleet, able, "running", STARTS_WITHIN_S)
 

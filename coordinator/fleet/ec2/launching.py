@@ -147,18 +147,9 @@ class Launcher:
         raise DoesNotFit(f"{wanted.node} could not be launched: {in_words(refusals) or 'no pool is offered in these zones'}")
 
     async def _check_cap(self, node: str) -> None:
-        """Raises DoesNotFit when one more would be over the cap; all that run count, ours or not."""
-        cap = self._recipe.max_instances
-        if not cap:
-            return
-        states = {one["InstanceId"]: one["State"]["Name"] for one in await instances.described(self._account)}
-        states = {one["InstanceId"]: "pending" for one in self._recent().values()} | states  # not shown yet, but there
-        count = sum(state in {"pending", "running"} for state in states.values())
-        if count >= cap:
-            raise DoesNotFit(
-                f"{node} was not launched: {count} instances run in {self._account.region} already, and ec2.max_instances is "
-                f"{cap}; end some, or raise it if the account may have more"
-            )
+        """Raises DoesNotFit when one more would be over the cap."""
+        recent = [one["InstanceId"] for one in self._recent().values()]
+        await instances.check_cap(self._account, self._recipe.max_instances, node, just_made=recent)
 
     async def _in_pool(self, wanted: Wanted, pool: Pool) -> Any:
         """One instance from this pool. Raises the error by which EC2 refuses it for good."""

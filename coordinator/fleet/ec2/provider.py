@@ -128,8 +128,9 @@ class Ec2Provider:
         await instances.stop(self._account, self._fleet, [machine.id for machine in machines])
 
     async def start(self, machines: Sequence[Machine]) -> None:
-        """Start them again; their addresses change."""
-        await instances.start(self._account, self._fleet, [machine.id for machine in machines])
+        """Start them again; their addresses change. Raises DoesNotFit when that is over ec2.max_instances."""
+        ids = [machine.id for machine in machines]
+        await instances.start(self._account, self._fleet, ids, cap=self._config.ec2.max_instances)
 
     async def host_keys(self, machine: Machine) -> tuple[str, ...]:
         """Public host keys that the instance published itself, in the store or on its console; () as long as it did not."""

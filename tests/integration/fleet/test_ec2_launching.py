@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.fleet.ports import Wanted
 from tests.conftest import Server
@@ -201,6 +202,25 @@ async def test_the_cap_counts_every_instance_of_the_account(proxy: Proxy, eyes: 
         assert len(eyes.instances(settings.fleet.name)) == 2
         await provider.terminate(machines[:1])
         assert len((await provider.launch([Wanted("n7")]))[0]) == 1
+        await aws.down(provider)
+
+
+async def test_the_cap_also_holds_for_what_is_started_again(proxy: Proxy, eyes: aws.Eyes, tmp_path: Path) -> None:
+    settings = aws.config(proxy.endpoint_url)
+    async with aws.provider_of(settings, tmp_path) as provider:
+        await aws.up(provider, settings, "n1", "n2")
+        machines = await provider.machines()
+        await provider.stop(machines)
+        there = eyes.ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}])
+        running = sum(len(each["Instances"]) for each in there["Reservations"])
+        capped = replace(settings, ec2=replace(settings.ec2, max_instances=running + 1))
+        async with aws.provider_of(capped, tmp_path) as careful:
+            with pytest.raises(
+                DoesNotFit, match=rf"were not started: {running} instances run .* ec2\.max_instances is {running + 1}"
+            ):
+                await careful.start(machines)
+            assert {one["State"]["Name"] for one in eyes.instances(settings.fleet.name)} == {"stopped"}
+            await careful.start(machines[:1])
         await aws.down(provider)
 
 
