@@ -123,8 +123,9 @@ class Ec2Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     s3_endpoint: bool = False
     """Whether a (free) S3 gateway endpoint is added to the VPC: small nodes are capped at 5 Gb/s without; NAT costs per GB."""
     max_instances: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
-    """Hard cap on all instances of the account in the region, ours or not, checked before every launch. 0: none."""
+    """Hard cap on all instances of the account in the region, ours or not, checked before every launch and start. 0: none."""
     dead_man: Duration = Duration("30 m")
     """A node powers itself off, and so is terminated, when no coordinator was heard this long. "0 s": never."""
     lifetime: Duration = Duration("24 h")
-    """A node powers itself off after this much running time, whatever happens. "0 s": never."""
+    """A node powers itself off after this much running time, whatever happens. "0 s": never. A coordinator's node ends with the
+    budget instead (`nodes.max_hours`, `nodes.max_cost_usd`) where there is one."""

@@ -19,6 +19,7 @@ from coordinator.fleet.inspection import Facts
 from coordinator.fleet.ports import Connection, Finished, PhaseEvent, Watch
 from coordinator.fleet.records import Role
 from coordinator.fleet.release import bundled
+from coordinator.fleet.spending import lifetime_s_of
 from coordinator.fleet.steps import SetUp, Step, settings_digest
 from coordinator.fleet.wheelhouse import Artefacts
 from tilefleet.config import Config, CoordinatorSection
@@ -65,7 +66,7 @@ def planned(config: Config, node: str, role: Role = "worker", environment: str =
         environment,
         memory_bytes=config.worker.memory.bytes,
         dead_man_s=machines.dead_man.s,
-        lifetime_s=machines.lifetime.s,
+        lifetime_s=lifetime_s_of(role, config.nodes, lifetime_s=machines.lifetime.s, dead_man_s=machines.dead_man.s),
         boot_s=config.nodes.boot.s,
         step_s=config.nodes.step.s,
         drain_s=(config.worker if role == "worker" else config.coordinator).drain.s,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from coordinator.fleet.records import Price
+from coordinator.fleet.records import Price, Role
 from tilefleet.fleet_config import NodesSection
 
 HOURS_A_DAY = 24
@@ -66,9 +66,25 @@ def end_of(nodes: NodesSection, *, lifetime_s: float, dead_man_s: float) -> str:
     limits += [f"after {nodes.max_hours:g} h"] if nodes.max_hours else []
     if limits:
         return f"the fleet ends {' or '.join(limits)}"
+    if lifetime_s and nodes.coordinator == "node" and nodes.provider == "ec2":
+        rest = ", and the workers when they have not heard it for " + f"{dead_man_s / 60:g} min" if dead_man_s else ""
+        return (
+            f"the fleet ends with its coordinator's node, {lifetime_s / 3600:g} h after that is launched{rest}, also in the "
+            "middle of work (nodes.max_hours or nodes.max_cost_usd sets another end)"
+        )
     each = f"a machine ends after {lifetime_s / 3600:g} h, and is replaced while a coordinator runs; " if lifetime_s else ""
     or_else = ", or when no coordinator runs" if dead_man_s else ""
     return f"{each}the fleet ends when you say so{or_else} (nodes.max_cost_usd sets a limit)"
+
+
+def lifetime_s_of(role: Role, nodes: NodesSection, *, lifetime_s: float, dead_man_s: float) -> float:
+    """After how much running time a node ends, whatever happens; 0: never.
+
+    Nobody replaces an instance with the coordinator, so what ends it is the budget of its fleet, where there is one; and, as one
+    that does not lead keeps to no budget, the dead-man switch, where that is on."""
+    has_budget = bool(nodes.max_cost_usd or nodes.max_hours)
+    is_ended_otherwise = role == "coordinator" and nodes.provider == "ec2" and has_budget and dead_man_s > 0
+    return 0.0 if is_ended_otherwise else lifetime_s
 
 
 def own_machines_line(count: int) -> str:

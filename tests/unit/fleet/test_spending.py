@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.fleet.records import Price
-from coordinator.fleet.spending import Beside, Lot, cost_line, end_of, own_machines_line, usd_text
+from coordinator.fleet.records import Price, Role
+from coordinator.fleet.spending import Beside, Lot, cost_line, end_of, lifetime_s_of, own_machines_line, usd_text
 from tilefleet.fleet_config import NodesSection
 
 PRICE = Price("c7i.xlarge", "on-demand", 0.1785, "price list of 2026-11-01")
@@ -40,6 +40,37 @@ def test_a_budget_is_what_ends_it() -> None:
     assert _end_of(max_cost_usd=10) == "the fleet ends at $10.00"
     assert _end_of(max_cost_usd=10, max_hours=5) == "the fleet ends at $10.00 or after 5 h"
     assert cost_line([Lot(4, PRICE)], ends="the fleet ends at $10.00").endswith("2026-11-01); the fleet ends at $10.00")
+
+
+def test_a_coordinator_node_without_a_budget_is_where_the_fleet_ends() -> None:
+    nodes = NodesSection(provider="ec2", coordinator="node")
+    assert end_of(nodes, lifetime_s=24 * 3600, dead_man_s=1800) == (
+        "the fleet ends with its coordinator's node, 24 h after that is launched, and the workers when they have not heard it "
+        "for 30 min, also in the middle of work (nodes.max_hours or nodes.max_cost_usd sets another end)"
+    )
+    assert end_of(nodes, lifetime_s=0, dead_man_s=1800).startswith("the fleet ends when you say so")
+
+
+@pytest.mark.parametrize(
+    ("role", "nodes", "dead_man_s", "lifetime_s"),
+    [
+        ("coordinator", NodesSection(provider="ec2", coordinator="node", max_hours=72), 1800, 0),
+        ("coordinator", NodesSection(provider="ec2", coordinator="node", max_cost_usd=5), 1800, 0),
+        (
+            "coordinator",
+            NodesSection(provider="ec2", coordinator="node", max_hours=72),
+            0,
+            86400,
+        ),  # would run for ever, once dead
+        ("coordinator", NodesSection(provider="ec2", coordinator="node"), 1800, 86400),
+        ("coordinator", NodesSection(provider="hosts", coordinator="node", max_hours=72), 1800, 86400),  # it may be a worker too
+        ("worker", NodesSection(provider="ec2", coordinator="node", max_hours=72), 1800, 86400),
+    ],
+)
+def test_a_budget_and_not_a_lifetime_ends_a_coordinator_node(
+    role: Role, nodes: NodesSection, dead_man_s: float, lifetime_s: float
+) -> None:
+    assert lifetime_s_of(role, nodes, lifetime_s=86400, dead_man_s=dead_man_s) == lifetime_s
 
 
 def test_a_lifetime_is_no_end_as_machines_are_replaced() -> None:

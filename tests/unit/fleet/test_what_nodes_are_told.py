@@ -38,6 +38,14 @@ def test_a_keeper_plans_for_a_coordinator_what_the_person_planned() -> None:
     assert planned(told, "n2", "coordinator") == planned(config(), "n2", "coordinator")
 
 
+def test_a_coordinator_that_keeps_to_a_budget_is_not_ended_by_a_lifetime() -> None:
+    nodes = NodesSection(provider="ec2", coordinator="node", max_hours=72)
+    fleet = Config(fleet=config().fleet, store=config().store, nodes=nodes)
+    assert planned(fleet, "n1", "coordinator").lifetime_s == 0
+    assert planned(fleet, "n1", "coordinator").dead_man_s == 1800
+    assert planned(fleet, "n2").lifetime_s == 86400
+
+
 def test_a_keeper_without_the_environment_file_claims_no_settings(tmp_path: Path) -> None:
     absent = str(tmp_path / "keys")
     assert FromHere(config(absent), is_keeper=True).settings("worker") == ""
