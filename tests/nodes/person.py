@@ -61,8 +61,9 @@ class Person:
         told: dict[str, dict[str, Any]] = {
             "fleet": {"name": person.name, "kind": "remote"},
             "store": {"url": f"s3://{person.name}-store/tiles", "endpoint_url": cloud.endpoint_url},
-            "queues": {"endpoint_url": cloud.endpoint_url},
-            "coordinator": {"beacon": "1 s"},
+            "queues": {"endpoint_url": cloud.endpoint_url, "lease": "10 s"},
+            "coordinator": {"beacon": "1 s", "worker_silence": "6 s"},
+            "worker": {"heartbeat": "2 s"},
             "nodes": {"provider": "ec2", "count": 2},
             "ssh": {"agent": False},
             "ec2": {"endpoint_url": cloud.endpoint_url, "ssh_from": f"{network.address}/32"},
