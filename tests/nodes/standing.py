@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -70,14 +71,25 @@ class Product:
     def __init__(self, person: Person, directory: Path) -> None:
         self._person = person
         self._directory = directory
-        self.operands = [self._operand(name, seed) for name, seed in (("a", "1"), ("b", "2"))]
-        self.expected = np.matmul(*(matrix.astype(np.float64) for matrix in self.operands))  # exact: below 2⁵³
         self.id = ""
+        self._alpha = 0
+
+    @cached_property
+    def expected(self) -> Any:
+        """By NumPy. The operands are made at first sight, when the fleet is up."""
+        operands = [self._operand(name, seed) for name, seed in (("a", "1"), ("b", "2"))]
+        return np.matmul(*(matrix.astype(np.float64) for matrix in operands))  # exact: below 2⁵³
+
+    def prepare(self) -> None:
+        """Have the operands made."""
+        assert self.expected.shape == (N, N)
 
     def begin(self) -> None:
-        """Hand it in."""
+        """Hand it in; each time times another number, as what was computed before is not computed again."""
+        self.prepare()
+        self._alpha += 1
         operands = [self._person.place(f"{name}.npy") for name in ("a", "b")]
-        self.id = self._person.say("multiply", *operands, "--no-wait", "--quiet").stdout.strip()
+        self.id = self._person.say("multiply", *operands, "--alpha", f"{self._alpha}", "--no-wait", "--quiet").stdout.strip()
 
     def shown(self) -> Any:
         """What is known about it."""
@@ -102,12 +114,11 @@ class Product:
         """The same, and what came out must be correct, and NumPy's."""
         self.wait()
         assert "is correct" in self._person.told_by("verify", self.id)["verdict"]
-        np.testing.assert_array_equal(self._fetched(self.id, f"{self.id}.npy"), self.expected)
+        np.testing.assert_array_equal(self._fetched(self.id, f"{self.id}.npy"), self._alpha * self.expected)
         return self.shown()
 
     def _operand(self, name: str, seed: str) -> Any:
-        out = self._person.place(f"{name}.npy")
-        made = self._person.told_by("random", f"{N}x{N}", out, "--seed", seed, "--overwrite")
+        made = self._person.told_by("random", f"{N}x{N}", self._person.place(f"{name}.npy"), "--seed", seed)
         return self._fetched(made["id"], f"{name}.npy")
 
     def _fetched(self, id_: str, name: str) -> Any:
@@ -161,7 +172,7 @@ def fleet_of_four(standing_fleet: StandingFleet) -> StandingFleet:
     return standing_fleet
 
 
-@pytest.fixture(scope="module")
-def product(fleet_of_four: StandingFleet, tmp_path_factory: pytest.TempPathFactory) -> Product:
-    """Its operands are there."""
-    return Product(fleet_of_four.person, tmp_path_factory.mktemp("products"))
+@pytest.fixture(scope="session")
+def product(standing_fleet: StandingFleet, tmp_path_factory: pytest.TempPathFactory) -> Product:
+    """For whoever has the fleet up."""
+    return Product(standing_fleet.person, tmp_path_factory.mktemp("products"))

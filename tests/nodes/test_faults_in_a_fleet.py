@@ -17,10 +17,8 @@ UP = dict.fromkeys(("n1", "n2", "n3", "n4"), "up")
 
 
 @pytest.fixture
-def slow_nodes(fleet_of_four: StandingFleet) -> Iterator[list[Node]]:
-    """Its nodes with little of a processor; healed and switched on at the end."""
-    for node in fleet_of_four.nodes:
-        node.set_cpu_share(CORES)
+def nodes(fleet_of_four: StandingFleet) -> Iterator[list[Node]]:
+    """Its nodes; healed and switched on at the end."""
     yield fleet_of_four.nodes
     for node in fleet_of_four.nodes:
         node.set_cpu_share(None)
@@ -42,11 +40,14 @@ def impatient(fleet_of_four: StandingFleet) -> Iterator[Node]:
 
 
 def test_a_product_is_exact_whatever_becomes_of_its_nodes(
-    fleet_of_four: StandingFleet, product: Product, impatient: Node, slow_nodes: list[Node]
+    fleet_of_four: StandingFleet, product: Product, impatient: Node, nodes: list[Node]
 ) -> None:
-    dark, cut_off, killed, _ = slow_nodes
+    dark, cut_off, killed, _ = nodes
+    product.prepare()
+    for node in nodes:
+        node.set_cpu_share(CORES)
     product.begin()
-    product.wait_for_jobs(5)
+    product.wait_for_jobs(3)
     dark.power_off_hard()
     cut_off.cut()
     killed.run("systemctl kill --signal=KILL workerd")
@@ -57,7 +58,7 @@ def test_a_product_is_exact_whatever_becomes_of_its_nodes(
     assert "switched off or cut off" in seen["n2"]["sentence"]
     assert "its workerd is not heard" in seen["n4"]["sentence"]
 
-    for node in slow_nodes:
+    for node in nodes:
         node.set_cpu_share(None)
     cut_off.heal()
     seen = fleet_of_four.wait_for(n2="up", n3="up", n4="up")

@@ -18,6 +18,7 @@ CORES = 0.25
 
 def test_on_a_notice_a_node_drains_and_its_work_is_done_elsewhere(fleet_of_four: StandingFleet, product: Product) -> None:
     taken, others = fleet_of_four.nodes[1], [fleet_of_four.nodes[number] for number in (0, 2, 3)]
+    product.prepare()
     for node in fleet_of_four.nodes:
         node.set_cpu_share(CORES)
     product.begin()
@@ -39,7 +40,7 @@ def test_on_a_notice_a_node_drains_and_its_work_is_done_elsewhere(fleet_of_four:
     assert "n2" in done["workers"], "it took part"
     said = [json.loads(line.partition("]: ")[2]) for line in taken.journal("workerd").splitlines() if '"spot_notice"' in line]
     assert [(line["kind"], line["action"]) for line in said] == [("interruption", "terminate")]
-    assert fleet_of_four.wait_for(n1="up", n2="up", n3="up", n4="up")
+    fleet_of_four.wait_for(**dict.fromkeys(fleet_of_four.states(), "up"))
 
 
 def _state(node: Node) -> str:
