@@ -53,6 +53,8 @@ def test_its_keeper_replaces_a_node_that_ec2_recommends_to_leave(fleet: Person, 
     ec2.tell(ec2.nodes()["n2"], "meta-data/events/recommendations/rebalance", '{"noticeTime": "2026-11-22T21:00:00Z"}')
     _wait(lambda: _states(fleet) == {"n1": "up", "n3": "up"}, ec2)
     assert [one["InstanceLifecycle"] for one in ec2.instances() if "InstanceLifecycle" in one] == ["spot"]
+    keeper = next(one["PrivateIpAddress"] for one in ec2.instances() if "InstanceLifecycle" not in one)
+    assert f"from {keeper} port" in ec2.nodes()["n3"].journal("ssh"), "it was set up from within the VPC"
     for name, shape, seed in (("a.npy", "300x200", "1"), ("b.npy", "200x250", "2")):
         fleet.say("random", shape, fleet.place(name), "--seed", seed)
     done = fleet.told_by("multiply", fleet.place("a.npy"), fleet.place("b.npy"), "-o", fleet.place("c.npy"))
