@@ -65,7 +65,6 @@ def failed_jobs(fleet: StandingFleet) -> int:
 def said_beside_products(person: Person, product: Product, words: tuple[str, ...], status: int) -> str:
     """What a command says, while one product after the other is computed: none may fail, and the last is looked at closely."""
     product.begin()
-    product.wait_for_jobs(1)
     command = person.start(*words, "--json")
     while command.poll() is None:
         product.wait()
