@@ -6,6 +6,7 @@ tagged. That it is being made is written down before, so that a try that broke o
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -20,7 +21,6 @@ from tilefleet.config import Config
 from tilefleet.errors import AlreadyExists, BadConfig, NotAllowed, NotFound, TilefleetError
 from tilefleet.local_state import write_private
 
-DELETE_AT_ONCE = 1000  # S3 DeleteObjects limit
 MADE_WITHIN_S = 120.0  # of a name that was just deleted S3 says OperationAborted for a while
 
 
@@ -146,16 +146,14 @@ async def contents(account: Account, where: Place, *, is_whole: bool) -> Content
     ours = ours_bytes = others = others_bytes = 0
     example = ""
     try:
-        objects = await account.list(
-            "s3", "list_objects_v2", "Contents", Bucket=where.bucket, Prefix="" if is_whole else where.prefix
-        )
+        async for page in _pages(account, where.bucket, "" if is_whole else where.prefix):
+            for each in page:
+                if _is_ours(where, each["Key"]):
+                    ours, ours_bytes = ours + 1, ours_bytes + each["Size"]
+                else:
+                    others, others_bytes, example = others + 1, others_bytes + each["Size"], example or each["Key"]
     except NotFound:
-        objects = []
-    for each in objects:
-        if _is_ours(where, each["Key"]):
-            ours, ours_bytes = ours + 1, ours_bytes + each["Size"]
-        else:
-            others, others_bytes, example = others + 1, others_bytes + each["Size"], example or each["Key"]
+        pass
     return Contents(ours, ours_bytes, others, others_bytes, example)
 
 
@@ -164,16 +162,35 @@ def _is_ours(where: Place, key: str) -> bool:
 
 
 async def empty(account: Account, where: Place) -> int:
-    """Remove what is the store's own, and nothing else; how many objects that were."""
-    listed = await account.list("s3", "list_objects_v2", "Contents", Bucket=where.bucket, Prefix=where.prefix)
-    keys = [each["Key"] for each in listed if _is_ours(where, each["Key"])]
-    for start in range(0, len(keys), DELETE_AT_ONCE):
-        some = [{"Key": key} for key in keys[start : start + DELETE_AT_ONCE]]
-        answer = await account.call("s3", "delete_objects", Bucket=where.bucket, Delete={"Objects": some, "Quiet": True})
-        if errors := answer.get("Errors"):
-            first = errors[0]
-            raise NotAllowed(
-                f"s3://{where.bucket}/{first.get('Key')} cannot be removed ({first.get('Code')}: {first.get('Message')}), and "
-                f"{len(errors) - 1} more; ask for s3:DeleteObject there"
-            )
-    return len(keys)
+    """Remove what is the store's own, and nothing else; how many objects that were. What is listed goes before more is listed:
+    a try that breaks off leaves less to the next."""
+    n_removed = 0
+    async for page in _pages(account, where.bucket, where.prefix):
+        keys = [each["Key"] for each in page if _is_ours(where, each["Key"])]
+        if keys:
+            await _delete(account, where.bucket, keys)
+        n_removed += len(keys)
+    return n_removed
+
+
+async def _pages(account: Account, bucket: str, prefix: str) -> AsyncIterator[list[Any]]:
+    """The objects, a thousand at a time; the deadline is for each request, as there may be millions."""
+    on: dict[str, str] = {}
+    while True:
+        answer = await account.call("s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **on)
+        yield answer.get("Contents", [])
+        if not answer.get("IsTruncated"):
+            return
+        on = {"ContinuationToken": answer["NextContinuationToken"]}
+
+
+async def _delete(account: Account, bucket: str, keys: Sequence[str]) -> None:
+    """At most a thousand, S3's limit, which is a page's too."""
+    some = [{"Key": key} for key in keys]
+    answer = await account.call("s3", "delete_objects", Bucket=bucket, Delete={"Objects": some, "Quiet": True})
+    if errors := answer.get("Errors"):
+        first = errors[0]
+        raise NotAllowed(
+            f"s3://{bucket}/{first.get('Key')} cannot be removed ({first.get('Code')}: {first.get('Message')}), and "
+            f"{len(errors) - 1} more; ask for s3:DeleteObject there"
+        )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.fleet.ec2 import bucket as buckets
+from coordinator.fleet.ec2.account import Account
 from tests.conftest import Server, unique
 from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import proxy_to, xml
@@ -98,6 +100,22 @@ async def test_many_objects_go_in_batches(moto_server: Server, tmp_path: Path) -
             _put(eyes, bucket, *(f"below/matrices/3f9k2m7q0xyz/c/{number}" for number in range(1001)))
             await aws.down(provider)
         assert f"bucket {bucket}" not in eyes.inventory()
+
+
+async def test_each_page_of_a_listing_goes_before_the_next_is_asked_for(moto_server: Server, tmp_path: Path) -> None:
+    with proxy_to(moto_server.endpoint_url) as proxy, aws.Eyes(moto_server.endpoint_url) as eyes:
+        settings = aws.config(proxy.endpoint_url)
+        where = buckets.place(settings.store.url)
+        eyes.s3.create_bucket(Bucket=where.bucket)
+        _put(eyes, where.bucket, "below/mine.npy", *(f"below/matrices/3f9k2m7q0xyz/c/{number}" for number in range(1001)))
+        account = Account(settings)
+        proxy.arm(None)
+        try:
+            assert await buckets.empty(account, where) == 1001
+        finally:
+            await account.close()
+        assert [name.startswith("s3:GET") for name in proxy.calls] == [True, False, True, False], proxy.calls
+        assert _keys(eyes, where.bucket) == ["below/mine.npy"]
 
 
 async def test_a_name_that_was_just_given_up_is_asked_for_until_it_is_free(moto_server: Server, tmp_path: Path) -> None:
