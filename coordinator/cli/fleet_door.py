@@ -16,9 +16,10 @@ import typer
 
 from coordinator.cli.door import family
 from coordinator.cli.session import Session, terminal_columns
-from tilefleet.errors import BadConfig, BadInput, Cancelled
+from tilefleet.errors import BadConfig, BadInput, Cancelled, NotFound
 
 if TYPE_CHECKING:
+    from coordinator.fleet.records import FleetRecord
     from tilefleet.config import Config
 
 ORDER = ("up", "status", "logs", "ssh", "exec", "sync", "stop", "start", "down", "gc")
@@ -45,24 +46,30 @@ def fleet_config(session: Session) -> Config:
 async def as_chosen(config: Config) -> Config:
     """With the number of nodes and the place of the coordinator that ``fleet up`` was told last. Raises BadConfig when the store
     is another fleet's."""
+    from coordinator.fleet.choices import as_chosen
+
+    record = await _record(config)
+    return config if record is None else as_chosen(config, record)
+
+
+async def as_made(config: Config) -> Config:
+    """The same, of a fleet that there is: raises NotFound before its first ``up`` and after its ``down``."""
+    from coordinator.fleet.choices import as_chosen
+
+    record = await _record(config)
+    if record is None:
+        raise NotFound(f"there is no fleet {config.fleet.name}; 'tilefleet fleet up' makes it")
+    return as_chosen(config, record)
+
+
+async def _record(config: Config) -> FleetRecord | None:
     from coordinator.fleet.node_store import NodeStore
-    from tilefleet.errors import NotFound
     from tilefleet.store import Stores
 
     try:
-        record = await NodeStore(Stores(config.store).open(config.store.url)).fleet_of(config.fleet.name)
+        return await NodeStore(Stores(config.store).open(config.store.url)).fleet_of(config.fleet.name)
     except NotFound:  # there is no bucket yet
-        record = None
-    return with_choices(config, record.count, record.coordinator) if record is not None else config
-
-
-def with_choices(config: Config, count: int, coordinator: str) -> Config:
-    """Another number of nodes (0: as it is), another place for the coordinator (empty: as it is)."""
-    import msgspec
-
-    nodes = config.nodes
-    chosen = msgspec.structs.replace(nodes, count=count or nodes.count, coordinator=coordinator or nodes.coordinator)
-    return msgspec.structs.replace(config, nodes=chosen)
+        return None
 
 
 def this_command(session: Session, words: str) -> str:

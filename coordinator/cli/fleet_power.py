@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from coordinator.cli.door import command
-from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group, remark, this_command
+from coordinator.cli.fleet_door import YesOption, agree, as_made, carry_out, fleet_config, group, remark, this_command
 from coordinator.cli.fleet_live import Display, display
 from coordinator.cli.fleet_plan import cost_of
 from coordinator.cli.fleet_result import Result, conclude, coordinator_text
 from coordinator.cli.render import count_text
 from coordinator.cli.session import Session
-from tilefleet.errors import NodesFailed, NotFound
+from tilefleet.errors import NodesFailed
 
 if TYPE_CHECKING:
     from coordinator.fleet.everywhere import Missed, Target
@@ -54,9 +54,8 @@ async def _stop(session: Session, config: Config) -> None:
     from coordinator.fleet.fleet import opened
     from coordinator.fleet.turn import held, this_process
 
-    config = await as_chosen(config)
+    config = await as_made(config)
     async with opened(config) as fleet:
-        await _must_be(fleet)
         with display(f"fleet {config.fleet.name}: stopping", is_json=session.is_json) as shown:
             async with held(fleet.store, this_process("fleet stop"), shown.tell):
                 machines, records = await fleet.provider.machines(), await fleet.nodes.nodes()
@@ -112,9 +111,8 @@ async def _start(session: Session, config: Config, *, is_agreed: bool) -> None:
     from coordinator.fleet.fleet import opened
     from coordinator.fleet.turn import held, this_process
 
-    config = await as_chosen(config)
+    config = await as_made(config)
     async with opened(config) as fleet:
-        await _must_be(fleet)
         if fleet.provider.can_launch:
             n_off = sum(machine.state in ("stopping", "stopped") for machine in await fleet.provider.machines())
             remark(session, f"cost: {await cost_of(fleet, n_off)}")
@@ -145,12 +143,3 @@ async def start_daemons(fleet: Fleet, shown: Display) -> None:
         return
     targets = targets_of(await fleet.provider.machines(), await fleet.nodes.nodes())
     await on_each(fleet, [target for target in targets if target.record.stopped_at], "start", start_one, shown.watch)
-
-
-async def _must_be(fleet: Fleet) -> None:
-    try:
-        is_there = await fleet.nodes.fleet() is not None
-    except NotFound:
-        is_there = False
-    if not is_there:
-        raise NotFound(f"there is no fleet {fleet.config.fleet.name}; 'tilefleet fleet up' makes it")

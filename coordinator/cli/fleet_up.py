@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from coordinator.cli.door import command
-from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group, with_choices
+from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group
 from coordinator.cli.fleet_live import Display, display
 from coordinator.cli.fleet_plan import plan, show
 from coordinator.cli.fleet_power import start_daemons
@@ -108,6 +108,7 @@ def sync(session: Session, dry_run: DryRunOption = False, yes: YesOption = False
 
 
 async def _run(session: Session, config: Config, options: Options) -> None:
+    from coordinator.fleet.choices import with_choices
     from coordinator.fleet.fleet import opened
 
     config = with_choices(await as_chosen(config), options.number, options.coordinator)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coordinator.cli.door import command
-from coordinator.cli.fleet_door import fleet_config, group
+from coordinator.cli.fleet_door import as_made, fleet_config, group
 from coordinator.cli.session import Session, run
 from tilefleet.errors import NotFound, Unreachable
 
@@ -85,6 +85,7 @@ async def _logs(session: Session, config: Config, names: list[str], wanted: Any,
 
     missed: list[Missed] = []
 
+    config = await as_made(config)
     async with opened(config) as fleet:
         targets = await _chosen(fleet, names)
         width = max(len(target.record.name) for target in targets)
@@ -124,6 +125,7 @@ async def _way_in(config: Config, name: str, words: list[str]) -> list[str]:
     from coordinator.fleet.fleet import opened
     from coordinator.fleet.keys import key_in_use, write_known_hosts
 
+    config = await as_made(config)
     async with opened(config) as fleet:
         machines, records = await fleet.provider.machines(), await fleet.nodes.nodes()
         [target] = _among(machines, records, [name])
@@ -160,7 +162,7 @@ async def _execute(session: Session, config: Config, script: str, names: list[st
 
     results: dict[str, dict[str, Any]] = {}
 
-    async with opened(config) as fleet:
+    async with opened(await as_made(config)) as fleet:
         targets = await _chosen(fleet, names)
         width = max(len(target.record.name) for target in targets)
 

@@ -12,6 +12,7 @@ import time
 import structlog
 from msgspec.structs import replace
 
+from coordinator.fleet.choices import as_chosen
 from coordinator.fleet.convergence import Convergence, desired_of, prune
 from coordinator.fleet.costs import rate_usd_per_hour, spent_usd
 from coordinator.fleet.fleet import Fleet, opened
@@ -53,14 +54,6 @@ async def _keep(config: Config, store: Store, backoff: Backoff) -> None:
             async with opened(as_chosen(config, record), store, is_keeper=True) as fleet:
                 await Keeper(fleet, record, EVERY_S).run(backoff)
         await asyncio.sleep(EVERY_S)
-
-
-def as_chosen(config: Config, record: FleetRecord) -> Config:
-    """With the number of nodes and the place of the coordinator that ``fleet up`` was told last."""
-    nodes = config.nodes
-    return replace(
-        config, nodes=replace(nodes, count=record.count or nodes.count, coordinator=record.coordinator or nodes.coordinator)
-    )
 
 
 async def _fleet_record(store: Store, name: str) -> FleetRecord | None:

@@ -172,6 +172,7 @@ class Commands:
 
     async def write_records(self) -> None:
         store = NodeStore(Stores(self.config.store).open(self.config.store.url))
+        await store.found(self.config.fleet.name)
         for number, node in enumerate(self.nodes, 1):
             record = NodeRecord(
                 f"n{number}", f"{node.user}@{node.address}", "ready", host_keys=known(node)[1].host_keys, ready_at=1.0

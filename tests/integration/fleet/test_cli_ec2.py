@@ -115,9 +115,11 @@ def test_without_a_terminal_nothing_is_spent_that_was_not_agreed_to(cloud: Cloud
     assert cloud.instances() == set()
 
 
-def test_there_is_nothing_to_stop_or_to_bring_up_to_date_before_up(cloud: Cloud) -> None:
-    for word in ("stop", "start", "sync"):
-        assert "'tilefleet fleet up' makes it" in cloud.say(word, status=4)[1]
+@pytest.mark.parametrize("words", [["stop"], ["start"], ["sync"], ["logs"], ["ssh", "n1"], ["exec", "uptime"]], ids=" ".join)
+def test_before_up_there_is_no_fleet_to_do_anything_with(cloud: Cloud, words: list[str]) -> None:
+    said = cloud.say(*words, status=4)[1]
+    assert f"there is no fleet {cloud.name}" in said
+    assert "'tilefleet fleet up' makes it" in said
 
 
 async def _unfinished(cloud: Cloud, bucket: str) -> None:

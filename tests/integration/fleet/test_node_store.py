@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from coordinator.cli.fleet_door import as_chosen
+from coordinator.cli.fleet_door import as_chosen, as_made
 from coordinator.fleet.node_store import NodeStore
 from coordinator.fleet.records import NodeRecord
 from tilefleet import layout
 from tilefleet.config import Config, FleetSection, StoreSection
-from tilefleet.errors import BadConfig, BadInput
+from tilefleet.errors import BadConfig, BadInput, NotFound
 from tilefleet.store import Store, Stores, file_url
 
 
@@ -34,8 +34,23 @@ async def test_the_store_of_another_fleet_is_refused_before_anything_is_done(sto
     await NodeStore(store).found("demo")
     assert await NodeStore(store).fleet_of("demo") is not None
     config = Config(fleet=FleetSection(name="other", kind="remote"), store=StoreSection(url=store.url))
-    with pytest.raises(BadConfig, match=r"is the store of the fleet demo, so it cannot be that of other too; give each its own"):
-        await as_chosen(config)
+    for read in (as_chosen, as_made):
+        with pytest.raises(
+            BadConfig, match=r"is the store of the fleet demo, so it cannot be that of other too; give each its own"
+        ):
+            await read(config)
+
+
+async def test_what_up_was_told_last_counts_and_before_it_there_is_no_fleet(store: Store) -> None:
+    config = Config(fleet=FleetSection(name="demo", kind="remote"), store=StoreSection(url=store.url))
+    assert await as_chosen(config) == config
+    with pytest.raises(NotFound, match=r"there is no fleet demo; 'tilefleet fleet up' makes it"):
+        await as_made(config)
+    record = await NodeStore(store).found("demo")
+    await NodeStore(store).save_fleet(replace(record, count=7, coordinator="node"))
+    for read in (as_chosen, as_made):
+        nodes = (await read(config)).nodes
+        assert (nodes.count, nodes.coordinator) == (7, "node")
 
 
 async def test_a_name_is_taken_by_one_of_many(store: Store) -> None:
