@@ -221,6 +221,8 @@ def _of_answer(response: Any, what: str, mend: str) -> TilefleetError:  # noqa: 
         return DoesNotFit(f"{what} was refused for want of quota or capacity ({answer}); {mend or _MORE}")
     if code in _WRONG_VALUE or code.endswith((".Malformed", ".Invalid")):
         return BadConfig(f"{what}: AWS does not take these settings ({answer}); {mend or 'mend the configuration'}")
+    if code == "AuthFailure":  # a private image or snapshot; AWS's answer names it
+        return NotAllowed(f"{what} was refused ({answer}); {mend or 'name another one, or ask its owner to share it'}")
     if code in _REFUSED or status == 403:
         return NotAllowed(f"{what} refused these AWS credentials ({answer}); renew them or ask for a policy that allows it")
     return Unreachable(f"{what} did not complete a request ({answer}); try again later")

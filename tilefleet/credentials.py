@@ -28,6 +28,9 @@ _INVALID = {
     "RequestExpired", "UnrecognizedClientException",
 }  # fmt: skip
 LAB_IS_OVER = "voc-cancel-cred"  # the policy that an AWS Academy lab puts on its user when its time is over
+_NOT_FOR_THEM = (
+    "not authorized for"  # EC2's AuthFailure also says that an image or a snapshot is somebody else's: no renewal helps
+)
 _NOT_FROM_FILES = {"env", "explicit", "iam-role", "container-role"}
 
 
@@ -38,6 +41,8 @@ class CredentialsExpired(NotAllowed):
 
 def are_invalid(code: str, text: str = "") -> bool:
     """Whether AWS refused the credentials themselves, as against what they may do."""
+    if code == "AuthFailure" and _NOT_FOR_THEM in text.lower():
+        return False
     return code in _INVALID or LAB_IS_OVER in text
 
 

@@ -69,6 +69,13 @@ def test_what_to_do_about_it_may_be_said_by_the_caller() -> None:
     assert str(translated(answer("InvalidSubnetID.NotFound"), "mend ec2.subnets")) == "EC2 does not exist; mend ec2.subnets"
 
 
+def test_somebody_elses_image_is_no_matter_of_credentials_and_is_named() -> None:
+    error = translated(answer("AuthFailure", "Not authorized for images: [ami-0123456789abcdef0]", 403))
+    assert type(error) is NotAllowed  # which no daemon waits for
+    assert "ami-0123456789abcdef0" in str(error)
+    assert "ask its owner to share it" in str(error)
+
+
 def test_a_lab_that_is_over_is_like_expired_credentials() -> None:
     said = "User: … is not authorized to perform: s3:PutObject with an explicit deny in …:policy/voc-cancel-cred"
     assert type(translated(answer("AccessDenied", said, 403))) is CredentialsExpired
