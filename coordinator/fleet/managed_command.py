@@ -2,6 +2,8 @@
 
 The rules: the end counts, so it travels packed; the script ends at its deadline on the node; what it reads is fetched. The
 script itself is packed as well, as Systems Manager takes ``{{…}}`` in commands for its own.
+A presigned URL is a key: it goes to curl on standard input (printf is the shell's own), as everybody on a machine can read
+command lines.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_
 export PATH HOME LC_ALL
 cd / && umask 077
 fetch() {
-  if command -v curl >/dev/null; then curl -fsS --retry 5 --retry-connrefused --connect-timeout 10 "$@"; return; fi
+  if command -v curl >/dev/null; then
+    printf 'url = "%s"\\n' "$url" | curl -fsS --retry 5 --retry-connrefused --connect-timeout 10 --config - "$@"
+    return
+  fi
   echo "there is no curl on this node, which Systems Manager needs to fetch files with" >&2
   return 69
 }
@@ -35,7 +40,7 @@ trap 'rm -rf "$place"' EXIT
 in=/dev/null
 if [ -n "$url" ]; then
   in="$place/in"
-  fetch -o "$in" "$url" || exit 72
+  fetch -o "$in" || exit 72
 fi
 printf %s "$script" | base64 -d | gzip -dc >"$place/script"
 umask 022
@@ -101,7 +106,8 @@ fi
 free=$(df -Pk {folder} | tail -n 1 | awk '{{print $4}}')
 if [ "$free" -lt {needed_kib} ]; then echo "$free"; exit {full}; fi
 status=0
-curl -fsS --retry 5 --retry-connrefused --connect-timeout 10 -o {part} {url} || status=$?
+url={url}
+printf 'url = "%s"\\n' "$url" | curl -fsS --retry 5 --retry-connrefused --connect-timeout 10 --config - -o {part} || status=$?
 if [ $status = 23 ]; then rm -f {part}; echo 0; exit {full}; fi
 if [ $status != 0 ]; then rm -f {part}; exit $status; fi
 if [ "$(sha256sum <{part} | cut -c 1-64)" != {digest} ]; then rm -f {part}; exit {damaged}; fi

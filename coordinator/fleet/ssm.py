@@ -213,7 +213,8 @@ class _Depot:
 
     async def _url(self, key: str, valid_s: float) -> str:
         at = urlsplit(self._store.url_of(key))
-        style = "path" if self._settings.endpoint_url else "virtual"
+        # A name with dots does not fit S3's certificate, which is for one label.
+        style = "path" if self._settings.endpoint_url or "." in at.netloc else "virtual"
         async with aws.client(
             "s3",
             region=self._settings.region,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.fleet.managed_command import SHOWN_CHARACTERS, unwrapped, wrapped
+from coordinator.fleet.managed_command import SHOWN_CHARACTERS, fetching, unwrapped, wrapped
 
 
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=200), st.text(st.characters(codec="ascii")))
@@ -38,3 +41,23 @@ def test_what_is_no_answer_is_not_taken_for_one(text: str) -> None:
 )
 def test_an_answer_that_was_cut_is_none(shown: str) -> None:
     assert unwrapped(shown) is None
+
+
+def test_a_presigned_url_is_in_no_command_line(tmp_path: Path) -> None:
+    """curl notes its own command line, and is curl otherwise."""
+    real = subprocess.run(["/bin/sh", "-c", "command -v curl"], check=True, capture_output=True, text=True).stdout.strip()
+    (tmp_path / "curl").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/words\nexec {real} "$@"\n', encoding="utf-8")
+    (tmp_path / "curl").chmod(0o755)
+    (tmp_path / "sent").write_text("what was sent", encoding="utf-8")
+    url, remote = f"file://{tmp_path}/sent?X-Amz-Signature=secret", tmp_path / "got"
+    digest = hashlib.sha256(b"what was sent").hexdigest()
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["/bin/sh", "-c", fetching(str(remote), url, digest, 1)], env=environment, check=True)
+    assert remote.read_text(encoding="utf-8") == "what was sent"
+    own_path = wrapped("cat", url, 30).replace("PATH=/usr/local", f"PATH={tmp_path}:/usr/local")
+    said = unwrapped(subprocess.run(["/bin/sh", "-c", own_path], check=True, capture_output=True, text=True).stdout)
+    assert said is not None
+    assert said.output == "what was sent"
+    words = (tmp_path / "words").read_text(encoding="utf-8")
+    assert words.count("--config -") == 2
+    assert "secret" not in words
