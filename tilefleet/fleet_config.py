@@ -121,7 +121,8 @@ class Ec2Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coordinator_profile: str = ""
     """Of a coordinator node. Empty: a role with config/iam/coordinator.json is made, or `ec2.instance_profile` where given."""
     s3_endpoint: bool = False
-    """Whether a (free) S3 gateway endpoint is added to the VPC: small nodes are capped at 5 Gb/s without; NAT costs per GB."""
+    """Whether a (free) S3 gateway endpoint is added to the VPC: small nodes are capped at 5 Gb/s without; NAT costs per GB.
+    It stays after `fleet down` as long as instances that are not this fleet's run in the VPC, as they may use it."""
     max_instances: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     """Hard cap on all instances of the account in the region, ours or not, checked before every launch and start. 0: none."""
     dead_man: Duration = Duration("30 m")

@@ -12,7 +12,7 @@ import ipaddress
 import urllib.request
 from typing import Any
 
-from coordinator.fleet.ec2 import tags
+from coordinator.fleet.ec2 import instances, tags
 from coordinator.fleet.ec2.account import Account, consistent
 from coordinator.fleet.ec2.pools import Subnet
 from coordinator.fleet.ports import Tell
@@ -215,6 +215,18 @@ async def s3_endpoint(account: Account, config: Config, vpc_id: str, subnet_ids:
         TagSpecifications=tags.specified("vpc-endpoint", tags.of_fleet(config.fleet.name, f"tilefleet-{config.fleet.name}")),
     )
     tell(f"made the S3 gateway endpoint {made['VpcEndpoint']['VpcEndpointId']} in {vpc_id}")
+
+
+async def used_by_others(account: Account, endpoint_id: str, fleet: str) -> str:
+    """Why an endpoint should stay: instances in its VPC that are not this fleet's and run; empty when there are none.
+    Raises NotFound."""
+    found = await account.list("ec2", "describe_vpc_endpoints", "VpcEndpoints", VpcEndpointIds=[endpoint_id])
+    vpc_id = found[0]["VpcId"]
+    running = await instances.described(account, ("vpc-id", [vpc_id]), ("instance-state-name", ["pending", "running"]))
+    others = [one["InstanceId"] for one in running if tags.read(one.get("Tags")).get(tags.FLEET) != fleet]
+    if not others:
+        return ""
+    return f"{len(others)} running in {vpc_id} that are not this fleet's may reach S3 by it, such as {others[0]}"
 
 
 async def _route_tables(account: Account, vpc_id: str, subnet_ids: tuple[str, ...]) -> list[str]:

@@ -1,6 +1,7 @@
 """Removing what a fleet made: exactly what is asked for, in its order, and waited for.
 
-The rule: each thing must still carry the tag at the moment when it is removed; what does not is left alone, and said.
+The rule: each thing must still carry the tag at the moment when it is removed; what does not is left alone, and said. So is
+a gateway endpoint by which instances of others reach S3: that it goes would cut them off, or make them pay for a NAT.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from coordinator.fleet.ec2 import bucket as buckets
-from coordinator.fleet.ec2 import identity, instances, tags
+from coordinator.fleet.ec2 import identity, instances, network, tags
 from coordinator.fleet.ec2.account import Account, until
 from coordinator.fleet.ec2.belongings import ORDER, in_order
 from coordinator.fleet.ports import Tell
@@ -66,6 +67,9 @@ class Remover:
         try:
             if one.kind != "data" and not await self._is_still(one):
                 self._tell(f"left the {one.kind} {one.id}: it is gone, or no longer carries {tags.FLEET}={one.fleet}")
+                return
+            if one.kind == "VPC endpoint" and (why := await network.used_by_others(self._account, one.id, one.fleet)):
+                self._tell(f"left the VPC endpoint {one.id}: instances use it, {why}; 'fleet gc' removes it once they are gone")
                 return
             await persist(
                 lambda: self._removers[one.kind](one),

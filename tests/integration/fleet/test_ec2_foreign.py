@@ -36,8 +36,12 @@ def _foreign(eyes: aws.Eyes, fleet: str) -> None:
 
 
 async def test_down_removes_exactly_what_up_made(moto_server: Server, tmp_path: Path) -> None:
-    settings = aws.config(moto_server.endpoint_url, nodes={"coordinator": "node"}, s3_endpoint=True)
     with aws.Eyes(moto_server.endpoint_url) as eyes:
+        vpc = eyes.ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
+        subnets = (
+            eyes.ec2.create_subnet(VpcId=vpc, CidrBlock="10.8.1.0/24", AvailabilityZone="us-east-1a")["Subnet"]["SubnetId"],
+        )
+        settings = aws.config(moto_server.endpoint_url, nodes={"coordinator": "node"}, s3_endpoint=True, subnets=subnets)
         _foreign(eyes, settings.fleet.name)
         before = eyes.inventory()
         async with aws.provider_of(settings, tmp_path) as provider:

@@ -91,5 +91,21 @@ async def test_an_s3_endpoint_that_is_there_is_used_and_stays(moto_server: Serve
         assert eyes.inventory() == before
 
 
+async def test_an_s3_endpoint_of_ours_stays_while_others_use_it(moto_server: Server, tmp_path: Path) -> None:
+    with aws.Eyes(moto_server.endpoint_url) as eyes:
+        vpc = eyes.ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+        subnet = eyes.ec2.create_subnet(VpcId=vpc, CidrBlock="10.7.1.0/24", AvailabilityZone="us-east-1a")["Subnet"]["SubnetId"]
+        other = eyes.ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, SubnetId=subnet)["Instances"][0]
+        settings = aws.config(moto_server.endpoint_url, s3_endpoint=True, subnets=(subnet,))
+        async with aws.provider_of(settings, tmp_path) as provider:
+            await aws.up(provider, settings, "n1")
+            told = await aws.down(provider)
+            assert any(line.startswith("left the VPC endpoint ") and other["InstanceId"] in line for line in told)
+            assert aws.kinds(eyes.inventory(settings.fleet.name)) == ["VPC endpoint"]
+            eyes.ec2.terminate_instances(InstanceIds=[other["InstanceId"]])
+            await aws.down(provider)
+        assert eyes.inventory(settings.fleet.name) == set()
+
+
 def _no_such_entity() -> Answer:
     return xml(404, "<ErrorResponse><Error><Code>NoSuchEntity</Code><Message>not yet</Message></Error></ErrorResponse>")
