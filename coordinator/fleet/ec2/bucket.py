@@ -175,7 +175,7 @@ async def empty(account: Account, where: Place) -> int:
 
 async def _pages(account: Account, bucket: str, prefix: str) -> AsyncIterator[list[Any]]:
     """The objects, a thousand at a time; the deadline is for each request, as there may be millions."""
-    on: dict[str, str] = {}
+    on: dict[str, Any] = {}
     while True:
         answer = await account.call("s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **on)
         yield answer.get("Contents", [])
