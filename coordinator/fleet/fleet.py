@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
+
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.installing import Installer
 from coordinator.fleet.node_store import NodeStore
@@ -39,6 +41,8 @@ async def opened(config: Config, store: Store | None = None, *, is_keeper: bool 
             'this configuration describes no machines; set nodes.provider to "ec2" (instances that are made) or "hosts" '
             "(machines that you have, named in hosts.addresses)"
         )
+    if not structlog.is_configured():  # in a command, not a daemon: standard output is for its answer
+        structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     from tilefleet.store import Stores
 
     files = FleetFiles(config.fleet.name)
