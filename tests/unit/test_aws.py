@@ -33,7 +33,7 @@ def translated(error: Exception, mend: str = "") -> TilefleetError:
 
 
 def answer(code: str, message: str = "so it is", status: int = 400) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Call")  # type: ignore[typeddict-item]
+    return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Call")
 
 
 @pytest.mark.parametrize(
