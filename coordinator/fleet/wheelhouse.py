@@ -11,6 +11,7 @@ import io
 import os
 import tarfile
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,8 +22,9 @@ from coordinator.fleet.files import cache_dir
 from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
 from coordinator.fleet.release import bundled, requires
 from coordinator.fleet.requirements import Architecture, Needed, Target, below, pinned, pins
-from tilefleet.errors import NotAllowed
+from tilefleet.errors import NotAllowed, TilefleetError
 
+REFUSED_S = 300.0  # an interpreter that could not be had is not asked for again: each try may wait half a minute
 KEPT = 4  # archives of 130 MB in the cache: two releases for two kinds of nodes
 
 
@@ -36,6 +38,7 @@ class Artefacts:
         self._is_uploaded = is_uploaded
         self._interpreters = interpreters
         self._interpreter_lock = asyncio.Lock()
+        self._refused: dict[str, tuple[float, TilefleetError]] = {}
         self._locks: dict[Target, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._built: dict[Target, Wheelhouse] = {}
 
@@ -48,9 +51,16 @@ class Artefacts:
         return self._built[target]
 
     async def interpreter(self, architecture: str) -> Interpreter:
-        """A Python to bring along. Raises Unreachable, NotFound, NotAllowed."""
+        """A Python to bring along. Raises Unreachable, NotFound, NotAllowed; for a while at once, as a hundred nodes ask."""
         async with self._interpreter_lock:
-            return await asyncio.to_thread(interpreter.fetch, self._interpreters[architecture])
+            failed_at, error = self._refused.get(architecture, (0.0, None))
+            if error is not None and time.monotonic() - failed_at < REFUSED_S:
+                raise error
+            try:
+                return await asyncio.to_thread(interpreter.fetch, self._interpreters[architecture])
+            except TilefleetError as error:
+                self._refused[architecture] = (time.monotonic(), error)
+                raise
 
 
 def wheelhouse(target: Target, *, is_uploaded: bool = True) -> Wheelhouse:

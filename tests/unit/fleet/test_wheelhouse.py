@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.fleet import pip, wheelhouse
+from coordinator.fleet.interpreter import Source
+from coordinator.fleet.release import pack
 from coordinator.fleet.requirements import Target
 from tilefleet.errors import NotFound, Unreachable
 
@@ -70,3 +72,14 @@ def test_without_a_network_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(Unreachable, match="the package index cannot be reached from here"):
         pip.resolved(["root==1.0"], TARGET)
+
+
+async def test_an_interpreter_that_cannot_be_had_is_not_waited_for_by_each_node(tmp_path: Path) -> None:
+    nowhere = Source("3.12.0", (tmp_path / "python.tar.gz").as_uri(), "0" * 64)
+    artefacts = wheelhouse.Artefacts(pack(), interpreters={"x86_64": nowhere})
+    with pytest.raises(Unreachable, match="could not be fetched") as first:
+        await artefacts.interpreter("x86_64")
+    (tmp_path / "python.tar.gz").write_bytes(b"there now, and too late for this set-up")
+    with pytest.raises(Unreachable) as second:
+        await artefacts.interpreter("x86_64")
+    assert second.value is first.value
