@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-nodes test-without-nodes test-slow test-newest test-floor soak soak-simulation docs system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-instances test-without-nodes test-slow test-newest test-floor soak soak-simulation docs system-packages clean
 
 help:
 	@echo "make demo       two workers multiply and add matrices here, checked and timed"
@@ -74,6 +74,11 @@ test-processes: $(VENV)/.installed-test
 test-nodes: $(VENV)/.installed-test system-packages
 	@echo "Tests on real nodes"
 	@$(BIN)/python $(PYTEST) tests/nodes
+
+# A fleet on EC2's stand-in, whose instances boot: from an account to a product and back. Continuous integration runs it too.
+test-instances: $(VENV)/.installed-test system-packages
+	@echo "Tests on instances that boot"
+	@$(BIN)/python $(PYTEST) -m exhaustive tests/nodes
 
 # Not part of make test, which samples the same: see the marker "exhaustive" in pyproject.toml.
 test-slow: $(VENV)/.installed-test

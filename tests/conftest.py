@@ -68,7 +68,7 @@ class Server(NamedTuple):
 
         name = unique("bucket")
         path_style = Config(s3={"addressing_style": "path"})
-        client = boto3.client("s3", endpoint_url=self.endpoint_url, region_name="us-east-1", config=path_style)
+        client = boto3.Session().client("s3", endpoint_url=self.endpoint_url, region_name="us-east-1", config=path_style)
         client.create_bucket(Bucket=name)
         client.close()  # its sockets would warn in some later test
         return name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -36,6 +37,7 @@ SLOTS = 2  # one job computes, one fetches
 UNREPORTED = 20  # completions that may wait for a queue that is away before no more jobs are taken
 POLL_S = 2.0  # of a long poll: a drain waits for it; 1.3 million polls a month cost half a dollar
 PREFETCH_PAUSE_S = 0.05  # before the next job is asked for, so that an idle worker's waiting poll wins
+BYE_S = 3.0  # for the last word
 FLUSH_S = 10.0  # for the last completions on the way out
 
 
@@ -201,7 +203,9 @@ class Worker:
         await self._outbox.flush(FLUSH_S)
         left = self._roster.handles
         await self._give_back(left)
-        await self._tell(self._roster.bye(self._reason))
+        with suppress(TimeoutError):  # queues that are gone must not hold a stop up: silence says the same, later
+            async with asyncio.timeout(BYE_S):
+                await self._tell(self._roster.bye(self._reason))
         log.info("drained", given_back=len(left))
         return not left
 

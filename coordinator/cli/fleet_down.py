@@ -137,13 +137,12 @@ async def _remove(fleet: Fleet, there: Inventory, shown: Display, *, keep_data: 
     from coordinator.fleet import here
     from coordinator.fleet.turn import held, this_process
 
-    machines = [one for one in there.belongings if one.kind not in DATA]
     data = [one for one in there.belongings if one.kind in DATA]
     if there.record is None:  # no store, or nothing in it: nobody else can be changing this fleet
-        missed = await _take_down(fleet, there, machines, shown)
+        missed = await _take_down(fleet, there, shown)
     else:
         async with held(fleet.store, this_process("fleet down"), shown.tell):
-            missed = await _take_down(fleet, there, machines, shown)
+            missed = await _take_down(fleet, there, shown)
     if data:  # the turn lies in the store too, so it is let go first
         await fleet.provider.remove(data, shown.tell)
     if there.record is not None and not any(one.kind == "bucket" for one in data):
@@ -154,8 +153,8 @@ async def _remove(fleet: Fleet, there: Inventory, shown: Display, *, keep_data: 
     return missed
 
 
-async def _take_down(fleet: Fleet, there: Inventory, machines: Sequence[Belonging], shown: Display) -> list[Missed]:
-    """The coordinator first: it would replace what goes."""
+async def _take_down(fleet: Fleet, there: Inventory, shown: Display) -> list[Missed]:
+    """The coordinator first: it would replace what goes. What it made until now, listed or not, goes too."""
     from coordinator.fleet import here
     from coordinator.fleet.everywhere import on_each
 
@@ -166,7 +165,7 @@ async def _take_down(fleet: Fleet, there: Inventory, machines: Sequence[Belongin
         await fleet.installer.undo(connection, record)
 
     missed = await on_each(fleet, there.hosts, "undo", undo, shown.watch)
-    if machines:
+    if machines := [one for one in await fleet.provider.belongings() if one.kind not in DATA]:
         await fleet.provider.remove(machines, shown.tell)
     return missed
 

@@ -92,6 +92,8 @@ class Keeper:
 
     async def _act(self, holding: Holding) -> None:
         """Until nothing is left to do, or somebody wants the turn."""
+        if not await self._is_same():
+            return
         log.info("keeper_acts", turn=holding.number)
         try:
             await prune(self._fleet)
@@ -101,6 +103,11 @@ class Keeper:
         finally:
             await self._convergence.end()
             log.info("keeper_rests", turn=holding.number)
+
+    async def _is_same(self) -> bool:
+        """Whether the fleet is still there, as it was; asked in the turn: a command that had the last one may have ended it."""
+        record = await _fleet_record(self._fleet.store, self._record.name)
+        return record is not None and _choices(record) == _choices(self._record)
 
     async def _look(self) -> Observed:
         """What there is; what there should be follows from it."""

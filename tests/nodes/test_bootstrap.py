@@ -230,6 +230,7 @@ async def test_undone_only_what_is_not_ours_remains(machine: Node, fleet_of_one:
     await fleet_of_one.set_up(machine, artefacts, fleet_of_one.plan()._replace(dead_man_s=3600))
     assert machine.run("systemctl is-active tilefleet-deadman.timer").strip() == "active"
     async with fleet_of_one.connected(machine) as connection:
+        await updating.undo(connection, "n1", deadline_s=120, role="coordinator")  # of an earlier test, if that ran
         removed = await updating.undo(connection, "n1", deadline_s=120)
         assert {"/opt/tilefleet", "/opt/tilefleet-releases", "the user tilefleet"} <= set(removed)
         assert await updating.undo(connection, "n1", deadline_s=120) == ()

@@ -11,7 +11,7 @@ from tests.nodes.standing import Product, StandingFleet, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-CORES = 0.25  # of each node, so that the product lasts and costs this machine little
+CORES = 0.2  # of each node, so that the product lasts and costs this machine little
 DROP_IN = "/run/systemd/system/workerd.service.d/watchdog.conf"
 UP = dict.fromkeys(("n1", "n2", "n3", "n4"), "up")
 
@@ -47,7 +47,7 @@ def test_a_product_is_exact_whatever_becomes_of_its_nodes(
     for node in nodes:
         node.set_cpu_share(CORES)
     product.begin()
-    product.wait_for_jobs(3)
+    product.wait_for_jobs(1)
     dark.power_off_hard()
     cut_off.cut()
     killed.run("systemctl kill --signal=KILL workerd")

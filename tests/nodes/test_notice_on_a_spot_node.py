@@ -22,7 +22,7 @@ def test_on_a_notice_a_node_drains_and_its_work_is_done_elsewhere(fleet_of_four:
     for node in fleet_of_four.nodes:
         node.set_cpu_share(CORES)
     product.begin()
-    product.wait_for_jobs(3)
+    product.wait_for_jobs(1)
     began = time.time()
     notice = fleet_of_four.give_notice(taken)
     try:

@@ -130,6 +130,7 @@ async def _again_and_again(proxy: Proxy, kind: Kind, command: Callable[[], Await
     raise AssertionError(f"something new fails after {TRIES} tries: {proxy.spent}")
 
 
+@pytest.mark.exhaustive
 async def test_up_and_down_do_not_notice_answers_that_are_lost_when_the_sdk_asks_again(
     moto_server: Server, tmp_path: Path
 ) -> None:
