@@ -24,7 +24,7 @@ from tests.nodes.metadata import Handler
 from tests.nodes.person import UP_TIMEOUT_S, Person
 
 WAIT_S = 120.0
-N = 1600
+N = 3200
 QUICK: dict[str, dict[str, Any]] = {
     "coordinator": {"worker_silence": "5 s", "beacon": "1 s", "job_target": "1 s"},
     "worker": {"heartbeat": "1 s"},
@@ -96,15 +96,19 @@ class Product:
         return self._person.told_by("show", self.id)
 
     def wait_for_jobs(self, n: int) -> None:
-        """Until so many are done, and it is in the middle of its work."""
+        """Until so many are done, and it is in the middle of its work; one that was quicker than this test is begun again."""
         shown: dict[str, Any] = {}
 
         def are_done() -> bool:
             shown.update(self.shown())
             return bool(shown["jobs_done"] >= n)
 
-        wait_until(are_done, lambda: f"{n} jobs are not done: {shown}")
-        assert shown["state"] == "running"
+        for _ in range(5):
+            wait_until(are_done, lambda: f"{n} jobs are not done: {shown}")
+            if shown["state"] == "running":
+                return
+            self.begin()
+        raise AssertionError(f"every product was done before it was looked at: {shown}")
 
     def wait(self) -> None:
         """Until it is done; it must not fail."""
