@@ -130,8 +130,13 @@ def take_lock(files: StateFiles) -> int | None:
 
 def supervisor_pid(files: StateFiles) -> int | None:
     """Process id of the live supervisor; None when nobody has the lock. 0 while one is just starting."""
+    return lock_holder(files.lock)
+
+
+def lock_holder(lock: Path) -> int | None:
+    """Process id that whoever holds a lock wrote into it; 0 while it has not yet, None when nobody holds it."""
     try:
-        descriptor = os.open(files.lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:

@@ -27,7 +27,7 @@ from coordinator.runtime.leadership import beacon, newest_epoch
 from tilefleet import parent
 from tilefleet.config import Config
 from tilefleet.errors import BadConfig, NotAllowed, TilefleetError, Unreachable
-from tilefleet.local_state import last_lines, open_log, write_private
+from tilefleet.local_state import last_lines, lock_holder, open_log, write_private
 from tilefleet.records import Control
 from tilefleet.store import Store
 from tilefleet.toml import to_toml
@@ -59,18 +59,7 @@ def leader_name(pid: int) -> str:
 
 def running_pid(files: FleetFiles) -> int | None:
     """Process id of the fleet's coordinator on this machine; 0 while one is just being started; None when there is none."""
-    try:
-        descriptor = os.open(files.coordinator_lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.read(descriptor, 32)
-        return int(text) if text.isdigit() else 0
-    finally:
-        os.close(descriptor)
-    return None
+    return lock_holder(files.coordinator_lock)
 
 
 def config_text(config: Config) -> str:
