@@ -174,11 +174,10 @@ class Convergence:
             await self.act(observed)
             if once:
                 await self._acting.finish()
-                break
+                return self._outcome(await self.look())
             if not self._acting.busy and self._is_over(observed):
-                break
+                return self._outcome(observed)  # what was judged: at a later look a new leader may lead, that has heard nobody
             await self._acting.pause(self._fleet.poll_s)
-        return self._outcome(await self.look())
 
     async def end(self) -> None:
         """Cut off what is under way."""

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from coordinator.fleet import convergence
 from coordinator.fleet.convergence import Failure, Outcome, converge, desired_of, observe, update_all
-from coordinator.fleet.picture import Desired
+from coordinator.fleet.observing import look
+from coordinator.fleet.picture import Desired, Observed
 from coordinator.fleet.ports import Refused
 from coordinator.fleet.records import Machine, Price
+from coordinator.runtime.leadership import Leader
 from tests.integration.fleet.simulated import TICK_S, SimulatedInstaller, World, node_records
+from tilefleet import layout
 from tilefleet.config import Config, CoordinatorSection, FleetSection, StoreSection
 from tilefleet.errors import BadConfig, DoesNotFit, NotAllowed
 from tilefleet.fleet_config import HostsSection, NodesSection
 from tilefleet.quantities import Duration
+from tilefleet.records import Control, to_json
 from tilefleet.store import Stores, file_url
 
 CONFIG = Config(
@@ -363,6 +370,27 @@ async def test_a_budget_that_nobody_can_count_is_refused(world: World, monkeypat
     with pytest.raises(BadConfig, match=r"nodes\.max_cost_usd cannot be kept, as it is not known here what c7i\.xlarge, "):
         await up(world)
     assert world.calls == []
+
+
+async def test_what_is_told_at_the_end_is_what_was_judged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coordinator goes, and another leads a moment after everything was found well: it has heard nobody yet."""
+    await up(world)
+    world.is_led = False
+    await asyncio.sleep(2 * TICK_S)
+    led_by_nobody = Control(1, time.time(), "test", "", "1.0", (), 0, (), 0.0)
+    await world.store.put(layout.control(1), to_json(led_by_nobody))
+    looks = 0
+
+    async def seen(*args: Any) -> Observed:
+        nonlocal looks
+        observed = await look(*args)
+        if (looks := looks + 1) == 1:
+            await world.store.put_new(layout.leader(2), to_json(Leader.this_process()))
+            await world.store.put(layout.control(2), to_json(replace(led_by_nobody, epoch=2, at=time.time(), leader="here:2")))
+        return observed
+
+    monkeypatch.setattr(convergence, "look", seen)
+    assert (await up(world)).is_converged
 
 
 async def test_a_look_changes_nothing(world: World) -> None:
