@@ -11,11 +11,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
 
+from tilefleet import local_tiles
 from tilefleet.bounded import for_each
 from tilefleet.dtypes import parse_scalar
 from tilefleet.errors import BadInput, NotFound, TilefleetError
@@ -71,7 +73,7 @@ class Reader:
     async def _read_tiles(self, ref: MatrixRef, rect: Rect, out: np.ndarray | None) -> np.ndarray:
         store = self._stores.open(ref.url)
         tiles = ref.grid.tiles_in(rect)
-        if out is None and _is_one_tile(ref, rect):
+        if out is None and _is_one_tile(ref, rect) and store.path("") is None:
             i, j = next(tiles)
             tile = await _fetch_tile(store, ref, i, j)
             return np.full(rect.shape, parse_scalar(ref.fill_value), ref.dtype) if tile is None else tile[: rect.rows]
@@ -148,12 +150,32 @@ class _Handles:
 async def _paste_tile(store: Store, ref: MatrixRef, rect: Rect, target: np.ndarray, index: tuple[int, int]) -> None:
     tile_rect = ref.grid.rect(*index)
     wanted = tile_rect.intersect(rect)
-    tile, inner = await _fetch_rows(store, ref, index, wanted)
     part = target[wanted.slices_within(rect)]
+    if (path := store.path(tile_key(*index))) is not None and part.strides[1] == part.itemsize:
+        await in_thread_if_large(part.nbytes, _read_local, path, store, ref, index, wanted.slices_within(tile_rect), part)
+        return
+    tile, inner = await _fetch_rows(store, ref, index, wanted)
     if tile is None:
         part[...] = parse_scalar(ref.fill_value)
         return
     await in_thread_if_large(part.nbytes, np.copyto, part, tile[wanted.slices_within(inner)])
+
+
+def _read_local(
+    path: Path, store: Store, ref: MatrixRef, index: tuple[int, int], within: tuple[slice, slice], part: np.ndarray
+) -> None:
+    shown_ = store.shown(tile_key(*index))
+    try:
+        local_tiles.read_tile(path, ref, within, part)
+    except (FileNotFoundError, NotADirectoryError):
+        _refuse_missing(store, ref, tile_key(*index))
+        part[...] = parse_scalar(ref.fill_value)
+    except local_tiles.WrongLength as error:
+        raise _wrong_length(shown_, *error.args) from None
+    except local_tiles.WrongChecksum:
+        raise _damaged(shown_) from None
+    except OSError as error:
+        raise translated(error, shown_) from error
 
 
 async def _fetch_rows(store: Store, ref: MatrixRef, index: tuple[int, int], wanted: Rect) -> tuple[np.ndarray | None, Rect]:
@@ -208,8 +230,12 @@ def decode_tile(data: Buffer, ref: MatrixRef, url: str) -> np.ndarray:
     if len(raw) != n_bytes + CRC32C_BYTES * has_checksum:
         raise _wrong_length(url, len(raw), n_bytes + CRC32C_BYTES * has_checksum)
     if has_checksum and google_crc32c.value(raw[:n_bytes]) != int.from_bytes(raw[n_bytes:].tobytes(), "little"):
-        raise BadInput(f"the tile {url} is damaged: its crc32c does not match; restore it or compute the matrix again")
+        raise _damaged(url)
     return raw[:n_bytes].view(dtype).reshape(tile_rows, tile_cols)
+
+
+def _damaged(url: str) -> BadInput:
+    return BadInput(f"the tile {url} is damaged: its crc32c does not match; restore it or compute the matrix again")
 
 
 def _wrong_length(url: str, found: int, expected: int) -> BadInput:
@@ -243,6 +269,10 @@ def _npy_fetches(rect: Rect, row_length: int, itemsize: int, data_offset_bytes: 
 async def _paste_rows(store: Store, key: str, ref: MatrixRef, rect: Rect, target: np.ndarray, fetch: _Fetch) -> None:
     dtype = np.dtype(ref.dtype).newbyteorder(">" if ref.is_big_endian else "<")
     lines = target[fetch.row0 - rect.row0 : fetch.row1 - rect.row0]
+    path, is_contiguous = store.path(key), len(fetch.starts) > 1 or lines.flags.c_contiguous
+    if path is not None and is_contiguous and lines.strides[1] == lines.itemsize:
+        await in_thread_if_large(lines.nbytes, _read_local_rows, path, store, key, fetch.starts, lines, ref.is_big_endian)
+        return
     if len(fetch.starts) == 1:
         pieces = [await _fetch_exactly(store, key, fetch.starts[0], fetch.ends[0])]
         shape = lines.shape
@@ -270,6 +300,17 @@ async def _fetch_exactly(store: Store, key: str, start: int, end: int) -> Buffer
     if memoryview(data).nbytes != end - start:
         raise _shrank(store, key)
     return data
+
+
+def _read_local_rows(path: Path, store: Store, key: str, starts: list[int], lines: np.ndarray, is_big_endian: bool) -> None:
+    try:
+        local_tiles.read_rows(path, starts, lines)
+    except local_tiles.WrongLength:
+        raise _shrank(store, key) from None
+    except OSError as error:
+        raise translated(error, store.shown(key)) from error
+    if is_big_endian:
+        lines.byteswap(inplace=True)
 
 
 def _copy_pieces(lines: np.ndarray, pieces: list[Buffer], dtype: np.dtype, shape: tuple[int, int]) -> None:

@@ -92,6 +92,11 @@ class Store:
         """A key as people know it: local ones as paths."""
         return shown(self.url_of(key))
 
+    def path(self, key: str) -> Path | None:
+        """Where a key lies on this machine's disk; None in S3."""
+        self._full(key)  # raises for what is no key
+        return path_of(self.url_of(key)) if self.url.startswith("file:") else None
+
     async def get(self, key: str) -> Buffer:
         """The whole object. Raises NotFound."""
         with self._errors(key):
@@ -298,7 +303,7 @@ def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  
         return BadInput(f"{url!r} has a character that names in the store must not have; rename it")
     if "NoSuchBucket" in text:
         return NotFound(f"the bucket of {url} does not exist; create it or name another")
-    if isinstance(error, (NotFoundError, FileNotFoundError)) or "os error 20)" in text:  # 20: a file where a directory is named
+    if isinstance(error, (NotFoundError, FileNotFoundError, NotADirectoryError)) or "os error 20)" in text:  # 20: no directory
         return NotFound(f"there is no {url}")
     if any(code in text for code in (*_INVALID, LAB_IS_OVER)):
         return CredentialsExpired(f"the store refused the AWS credentials for {url} (wrong or expired); {renewal()}")

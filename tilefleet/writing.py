@@ -21,7 +21,7 @@ from typing import Literal
 import google_crc32c
 import numpy as np
 
-from tilefleet import layout, ownership
+from tilefleet import layout, local_tiles, ownership
 from tilefleet.bounded import for_each
 from tilefleet.errors import AlreadyExists, NotFound
 from tilefleet.footprint import tiles_at_once
@@ -49,16 +49,28 @@ async def write_tiles(
 
     async def write(index: tuple[int, int]) -> None:
         nonlocal n_bytes
-        part = block[ref.grid.rect(*index).slices_within(rect)]
+        part, key = block[ref.grid.rect(*index).slices_within(rect)], tile_key(*index)
+        if (path := store.path(key)) is not None and part.strides[1] == part.itemsize:
+            made = await in_thread_if_large(part.nbytes, _create_local, path, store.shown(key), ref, part)
+            if made is not None:
+                n_bytes += made
+                return
         body = await in_thread_if_large(part.nbytes, encode_tile, ref, part)
-        if await store.put_new(tile_key(*index), body):
+        if await store.put_new(key, body):
             n_bytes += len(body)
         elif operation is not None:
-            await _settle(store, tile_key(*index), body, operation)
+            await _settle(store, key, body, operation)
 
     tile_bytes = ref.grid.tile[0] * ref.grid.tile[1] * block.itemsize
     await for_each(ref.grid.tiles_in(rect), write, concurrency=tiles_at_once(tile_bytes, concurrency), name="write-tile")
     return n_bytes
+
+
+def _create_local(path: Path, shown_: str, ref: MatrixRef, part: np.ndarray) -> int | None:
+    try:
+        return local_tiles.create_tile(path, ref, part)
+    except OSError as error:
+        raise translated(error, shown_) from error
 
 
 async def _settle(store: Store, key: str, body: np.ndarray, operation: str) -> None:

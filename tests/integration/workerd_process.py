@@ -22,7 +22,7 @@ from tilefleet.records import Control, to_json
 from tilefleet.sqs import SqsQueues
 from tilefleet.store import Store, Stores, file_url
 
-DEADLINE_S = 60.0  # for anything to happen; nothing here asserts how fast
+DEADLINE_S = 100.0  # for anything to happen; nothing here asserts how fast
 T = TypeVar("T", bound=WorkerMessage)
 
 

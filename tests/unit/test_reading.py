@@ -14,6 +14,7 @@ import zarr
 import zarr.storage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from obstore.store import MemoryStore
 from zarr import codecs
 
 from tests.conftest import Server
@@ -52,8 +53,17 @@ CODECS: list[dict[str, Any]] = [
 ]
 
 
-async def ours(stores: Stores, path: Path, array: np.ndarray = A, tile: tuple[int, int] = (16, 16)) -> MatrixRef:
-    ref = MatrixRef(url=file_url(path), format="zarr", shape=array.shape, dtype=array.dtype.name, tile=tile, is_ours=True)
+@pytest.fixture
+def bucket() -> Stores:
+    """An object store that is no directory."""
+    stores = Stores(StoreSection())
+    stores._buckets["bucket"] = MemoryStore()
+    return stores
+
+
+async def ours(stores: Stores, place: Path | str, array: np.ndarray = A, tile: tuple[int, int] = (16, 16)) -> MatrixRef:
+    url = place if isinstance(place, str) else file_url(place)
+    ref = MatrixRef(url=url, format="zarr", shape=array.shape, dtype=array.dtype.name, tile=tile, is_ours=True)
     await write_tiles(stores.open(ref.url), ref, Rect(0, array.shape[0], 0, array.shape[1]), array)
     await publish_zarr(stores.open(ref.url), ref, "op")
     return ref
@@ -154,11 +164,19 @@ async def test_a_short_tile_without_checksum_is_named(stores: Stores, tmp_path: 
     ref = await inspect(stores, str(tmp_path / "m.zarr"))
     path = tmp_path / "m.zarr" / "c" / "1" / "2"
     path.write_bytes(path.read_bytes()[:300])
-    for rect in (WHOLE, Rect(17, 20, 33, 34)):
+    for rect in (WHOLE, Rect(17, 20, 33, 34), Rect(20, 21, 33, 34)):
         with pytest.raises(BadInput, match=f"{path} is damaged: it has 300 bytes where there must be 2048"):
             await Reader(stores).read(ref, rect)
+
+
+async def test_a_short_object_without_checksum_is_named(bucket: Stores) -> None:
+    ref = MatrixRef("s3://bucket/m.zarr", "zarr", A.shape, "float64", (16, 16), layout="raw")
+    await bucket.open(ref.url).put("c/1/2", bytes(300))
+    for rect in (Rect(16, 32, 32, 48), Rect(17, 20, 33, 34)):
+        with pytest.raises(BadInput, match=f"{ref.url}/c/1/2 is damaged: it has 300 bytes where there must be 2048"):
+            await Reader(bucket).read(ref, rect)
     with pytest.raises(BadInput, match="truncated"):
-        await Reader(stores).read(ref, Rect(20, 21, 33, 34))
+        await Reader(bucket).read(ref, Rect(20, 21, 33, 34))
 
 
 @pytest.mark.parametrize("compressor", [codecs.ZstdCodec(), codecs.GzipCodec(), codecs.BloscCodec()])
@@ -212,21 +230,30 @@ async def test_a_disk_that_fails_is_not_taken_for_damage(stores: Stores, tmp_pat
         await Reader(stores).read(ref, WHOLE)
 
 
-async def test_a_whole_tile_is_not_copied(stores: Stores, tmp_path: Path) -> None:
-    ref = await ours(stores, tmp_path / "m.zarr", tile=(16, 70))
+async def test_a_whole_tile_of_an_object_store_is_not_copied(bucket: Stores) -> None:
+    ref = await ours(bucket, "s3://bucket/m.zarr", tile=(16, 70))
     for rect in (Rect(16, 32, 0, 70), Rect(48, 50, 0, 70)):  # the second is at the edge, stored in full
-        block = await Reader(stores).read(ref, rect)
+        block = await Reader(bucket).read(ref, rect)
         assert not block.flags.owndata
         assert not block.flags.writeable
         assert np.array_equal(block, A[rect.row0 : rect.row1])
 
 
-async def test_rows_of_a_tile_without_checksum_are_read_alone(stores: Stores, tmp_path: Path) -> None:
-    foreign(tmp_path / "m.zarr", compressors=None)
-    ref = await inspect(stores, str(tmp_path / "m.zarr"))
-    path = tmp_path / "m.zarr" / "c" / "0" / "0"
-    path.write_bytes(path.read_bytes()[: 5 * 16 * 8])  # what is beyond is not looked at
-    assert np.array_equal(await Reader(stores).read(ref, Rect(2, 5, 1, 9)), A[2:5, 1:9])
+async def test_rows_of_an_object_without_checksum_are_fetched_alone(bucket: Stores) -> None:
+    ref = MatrixRef("s3://bucket/m.zarr", "zarr", A.shape, "float64", (16, 16), layout="raw")
+    await bucket.open(ref.url).put("c/0/0", A[:5, :16].tobytes())  # what is beyond is not looked at
+    assert np.array_equal(await Reader(bucket).read(ref, Rect(2, 5, 1, 9)), A[2:5, 1:9])
+
+
+@pytest.mark.parametrize("tile", [(16, 16), (50, 70), (64, 128), (7, 70), (1, 1)])
+@pytest.mark.parametrize("rect", RECTS)
+async def test_the_same_from_an_object_store(bucket: Stores, tile: tuple[int, int], rect: Rect) -> None:
+    ref = await ours(bucket, "s3://bucket/m.zarr", tile=tile)
+    assert np.array_equal(await Reader(bucket).read(ref, rect), A[rect.row0 : rect.row1, rect.col0 : rect.col1])
+    wide = np.zeros((rect.rows, 2 * rect.cols))
+    out = wide[:, : rect.cols] if rect.rows % 2 else wide[:, ::2]
+    assert await Reader(bucket).read(ref, rect, out=out) is out
+    assert np.array_equal(out, A[rect.row0 : rect.row1, rect.col0 : rect.col1])
 
 
 NPY = [("C", "<f8"), ("F", "<f8"), ("C", ">f8"), ("F", ">i4"), ("C", "|i1"), ("F", "<c16")]
