@@ -11,16 +11,19 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-nodes test-instances test-without-nodes test-slow test-newest test-floor soak soak-simulation docs system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-thorough test-without-nodes test-slow test-newest test-floor soak soak-simulation docs bench bench-quick system-packages clean
 
 help:
 	@echo "make demo       two workers multiply and add matrices here, checked and timed"
-	@echo "make test       make check, then every test; unit tests again on the newest and the oldest Python found"
+	@echo "make test       make check, then the tests"
+	@echo "make test-thorough  more: other variants and servers, instances that boot, the newest and the oldest Python found"
 	@echo "make test-nodes only the tests on real Linux nodes in containers (as root)"
 	@echo "make soak       SECONDS=600 long of random faults, as many seeds as that takes, on all cores"
 	@echo "make test-slow  what takes many minutes: each call to AWS of fleet up and down fails in turn, from an empty account"
 	@echo "make check      lint, format, types, import rules, systemd units"
 	@echo "make dev        the virtual environment with everything the tests need, and the pre-commit hooks"
+	@echo "make bench      measure against NumPy, Dask, cubed, Ray …: about two hours, writes benchmarks/RESULTS.md and plots"
+	@echo "make bench-quick the same code at smaller sizes, in five minutes; writes below benchmarks/.work"
 	@echo "make docs       write the generated reference pages again"
 	@echo "make clean      remove what these made in this directory"
 	@echo
@@ -52,7 +55,14 @@ test: system-packages check
 	@MAKE="$(MAKE)" tools/both.sh test-without-nodes test-nodes
 	@echo "All tests passed."
 
-test-without-nodes: test-units test-processes test-newest test-floor
+test-without-nodes: test-units test-processes
+
+# What continuous integration runs beside: more variants, other servers, an account's fleet whose instances boot, other Pythons.
+test-thorough: $(VENV)/.installed-test system-packages
+	@echo "Thorough tests"
+	@$(BIN)/python $(PYTEST) -n 3 --dist loadfile -m thorough tests/integration tests/acceptance
+	@$(BIN)/python $(PYTEST) -m thorough tests/nodes
+	@$(MAKE) test-newest test-floor
 
 check: $(VENV)/.installed-test
 	@echo "ruff check";          $(BIN)/ruff check --quiet --no-cache # a cached verdict on imports outlives moved modules
@@ -74,11 +84,6 @@ test-processes: $(VENV)/.installed-test
 test-nodes: $(VENV)/.installed-test system-packages
 	@echo "Tests on real nodes"
 	@$(BIN)/python $(PYTEST) tests/nodes
-
-# A fleet on EC2's stand-in, whose instances boot: from an account to a product and back. Continuous integration runs it too.
-test-instances: $(VENV)/.installed-test system-packages
-	@echo "Tests on instances that boot"
-	@$(BIN)/python $(PYTEST) -m exhaustive tests/nodes
 
 # Not part of make test, which samples the same: see the marker "exhaustive" in pyproject.toml.
 test-slow: $(VENV)/.installed-test
@@ -105,9 +110,25 @@ soak-simulation: $(VENV)/.installed-test
 docs: $(VENV)/.installed-test
 	@$(BIN)/python docs/generate.py
 
+# ---- measuring ------------------------------------------------------------------------------------------------------
+
+BENCH := .venv-bench
+
+# The peers have an environment of their own: nobody who uses or tests tilefleet needs them.
+$(BENCH)/.installed: $(INSTALLED_BY) benchmarks/requirements.txt
+	@python=$$(tools/python.sh default) && tools/venv.sh $(BENCH) "$$python" known-good
+	@$(BENCH)/bin/python -m pip install -qq --constraint constraints.txt --requirement benchmarks/requirements.txt
+	@touch $@
+
+bench: $(BENCH)/.installed
+	@$(BENCH)/bin/python -m benchmarks
+
+bench-quick: $(BENCH)/.installed
+	@$(BENCH)/bin/python -m benchmarks --quick
+
 system-packages:
 	@tools/system-packages.sh
 
 clean:
-	rm -rf .venv .venv-* .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* .demo benchmarks/.work build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,96 @@
+"""`python -m benchmarks [WORK ...] [--rounds N] [--quick]`: measure, keep the JSON, print ratios.
+
+The rule: a run of all works writes the results, the report and the plots of the repository; a run of some prints, and writes
+only where it is told to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import places, record
+from benchmarks.catalogue import works
+from benchmarks.works import Bench, Outcome, Work
+
+ROUNDS, QUICK_ROUNDS = 5, 3
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("works", nargs="*", metavar="WORK", help="names, or patterns such as 'product-*'; all when none is given")
+    parser.add_argument("--rounds", type=int, help=f"of every peer in every case (default {ROUNDS}; quick: {QUICK_ROUNDS})")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, for five minutes in all")
+    parser.add_argument("--peers", default="", help="only these, separated by commas")
+    parser.add_argument("--sizes", default="", help="of square products, instead of the work's own: 1024,2048")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the result here; with no WORK: in benchmarks/results")
+    parser.add_argument("--list", action="store_true", help="say which works there are")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given, known = arguments(), works()
+    if given.list:
+        print("\n".join(f"{name:<20} {work.about}" for name, work in known.items()))
+        return 0
+    chosen = choose(given.works, known)
+    places.make()
+    bench = Bench(
+        given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS), given.quick, say, tuple(filter(None, given.peers.split(","))),
+        tuple(int(size) for size in given.sizes.split(",") if size),
+    )  # fmt: skip
+    document = measure(bench, chosen)
+    path = given.json or (None if given.works else record.path_of(document))
+    if path is not None:
+        record.save(document, path)
+        say(f"Kept in {path}")
+    return 0
+
+
+def choose(names: list[str], known: dict[str, Work]) -> list[Work]:
+    """The works that the patterns name, in their own order. Exits with a sentence for a pattern that names none."""
+    for name in names:
+        if not fnmatch.filter(known, name):
+            raise SystemExit(f"there is no work {name!r}; there are {', '.join(known)}")
+    return [work for work in known.values() if not names or any(fnmatch.fnmatch(work.name, name) for name in names)]
+
+
+def measure(bench: Bench, chosen: list[Work]) -> dict[str, Any]:
+    """Run works, one after the other; one that fails does not take the others with it."""
+    document = record.begin(bench)
+    say(f"{document['machine']['cpu']}, {document['machine']['cores']} cores; {document['machine']['blas']}")
+    for work in chosen:
+        say(f"{work.name}: {work.about}")
+        began = time.perf_counter()
+        try:
+            outcome = work.run(bench)
+        except Exception as error:  # noqa: BLE001 - an hour of other measurements must not be lost
+            outcome = Outcome(skipped=f"failed: {type(error).__name__}: {error}")
+        if outcome.skipped:
+            say(f"  not measured: {outcome.skipped}")
+        record.add(document, work.name, work.about, outcome, time.perf_counter() - began)
+        summarize(document["works"][work.name])
+    return document
+
+
+def summarize(work: dict[str, Any]) -> None:
+    from benchmarks.statistics import ratios, spread
+
+    for case in work["cases"]:
+        ours = [run["s"] for run in case["runs"].get("tilefleet", ())]
+        for peer, runs in case["runs"].items():
+            times = [run["s"] for run in runs]
+            ratio = f"   tilefleet/{peer} {ratios(ours, times)}" if ours and peer != "tilefleet" else ""
+            say(f"  = {case['name']}  {peer:<13} {spread(times)} s{ratio}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
