@@ -20,7 +20,7 @@ A = np.random.default_rng(1).integers(-1000, 1000, (700, 300))
 B = np.random.default_rng(2).standard_normal((300, 257))
 
 
-@pytest.fixture(scope="module", params=["moto", "seaweedfs"])
+@pytest.fixture(scope="module", params=[pytest.param("moto", marks=pytest.mark.thorough), "seaweedfs"])
 def far(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, moto_server: Server) -> Iterator[Fleet]:
     """Tiles on moto, or on SeaweedFS, which checks signatures; the queues are moto's."""
     store = moto_server if request.param == "moto" else request.getfixturevalue("seaweedfs_server")

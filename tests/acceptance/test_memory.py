@@ -18,6 +18,7 @@ N = 3000  # complex128: 137 MiB each for A, B and C, read and written in many jo
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from Linux's /proc")
 
 
+@pytest.mark.thorough
 def test_every_process_stays_within_its_memory(tmp_path: Path) -> None:
     config = f'{QUICK}[local]\nworkers = 2\nmemory = "{BUDGET // MIB} MiB"\n'
     with place(tmp_path, config) as here:

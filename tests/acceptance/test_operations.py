@@ -49,7 +49,7 @@ def test_a_small_operation_does_not_wait_for_a_large_one(here: Place) -> None:
     assert not (here.files.store / "matrices" / first).exists()
 
 
-@pytest.mark.parametrize("out", ["never.npy", "never.zarr", None])
+@pytest.mark.parametrize("out", [*(pytest.param(out, marks=pytest.mark.thorough) for out in ("never.npy", "never.zarr")), None])
 def test_cancelling_leaves_nothing_behind(here: Place, out: str | None) -> None:
     before = {path.name for path in here.directory.iterdir()}
     operation = large(here, *(["-o", out] if out else []))
@@ -93,6 +93,7 @@ def test_leaving_and_coming_back(here: Place) -> None:
     assert (here.directory / "product.csv.gz").exists()
 
 
+@pytest.mark.thorough
 def test_the_deployment_goes_when_its_work_is_done(here: Place) -> None:
     """--no-wait on a deployment that nobody keeps: it stays for the product, and then nothing of it runs."""
     here.output("local", "down")

@@ -56,7 +56,9 @@ def found(server: Server, url: str) -> np.ndarray:
     return asyncio.run(read())
 
 
-@pytest.fixture(params=["moto by AWS_ENDPOINT_URL_S3", "seaweedfs by store.endpoint_url"])
+@pytest.fixture(
+    params=[pytest.param("moto by AWS_ENDPOINT_URL_S3", marks=pytest.mark.thorough), "seaweedfs by store.endpoint_url"]
+)
 def server(request: pytest.FixtureRequest) -> Server:
     made: Server = request.getfixturevalue(f"{request.param.split()[0]}_server")
     return made

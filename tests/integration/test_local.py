@@ -271,6 +271,7 @@ def pid_of(config: Config, name: str) -> int | None:
     return now.children.get(name) if now else None
 
 
+@pytest.mark.thorough
 async def test_two_deployments_stopped_while_they_are_held(new_config: Callable[..., Config]) -> None:
     first, second = new_config("first"), new_config("d" * 120)  # too long a path for a unix socket
     files = files_of(second)

@@ -11,7 +11,7 @@ from tests.nodes.machines import Node
 from tests.nodes.person import UP_TIMEOUT_S, Person
 from tests.nodes.standing import Product, StandingFleet, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.thorough, pytest.mark.timeout(600)]
 
 ACTIVE = ["active", "active"]
 

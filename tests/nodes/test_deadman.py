@@ -63,6 +63,7 @@ def test_it_leaves_a_node_alone_that_hears_a_coordinator_and_then_switches_it_of
     wait_until(lambda: not node.is_up(), "and off again: it is there after a restart, and so is the silence")
 
 
+@pytest.mark.thorough
 def test_a_restart_does_not_give_a_node_another_lifetime(new_node: NewNode) -> None:
     node = new_node()
     node.run(COORDINATOR)

@@ -14,7 +14,7 @@ from tests.nodes.disks import Options
 from tests.nodes.machines import Network, Node
 from tests.nodes.person import Person
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 UNHEALTHY = 14
 

@@ -15,7 +15,7 @@ from tests.nodes.hypervisor import Hypervisor
 from tests.nodes.machines import Network
 from tests.nodes.person import UP_TIMEOUT_S, Person
 
-pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
 
 DEADLINE_S = 150.0
 

@@ -91,6 +91,7 @@ async def test_of_a_bucket_that_was_given_only_our_keys_below_our_prefix_go(moto
         assert _keys(eyes, bucket) == sorted(theirs)
 
 
+@pytest.mark.thorough
 async def test_many_objects_go_in_batches(moto_server: Server, tmp_path: Path) -> None:
     settings = aws.config(moto_server.endpoint_url)
     bucket = f"{settings.fleet.name}-store"
@@ -102,6 +103,7 @@ async def test_many_objects_go_in_batches(moto_server: Server, tmp_path: Path) -
         assert f"bucket {bucket}" not in eyes.inventory()
 
 
+@pytest.mark.thorough
 async def test_each_page_of_a_listing_goes_before_the_next_is_asked_for(moto_server: Server, tmp_path: Path) -> None:
     with proxy_to(moto_server.endpoint_url) as proxy, aws.Eyes(moto_server.endpoint_url) as eyes:
         settings = aws.config(proxy.endpoint_url)

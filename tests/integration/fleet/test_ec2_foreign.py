@@ -54,6 +54,7 @@ async def test_down_removes_exactly_what_up_made(moto_server: Server, tmp_path: 
     assert len(gone) == len([one for one in made if not one.startswith("volume")]) + 1  # the data; volumes go with instances
 
 
+@pytest.mark.thorough
 async def test_gc_shows_every_fleet_by_itself_and_removes_only_what_it_is_given(moto_server: Server, tmp_path: Path) -> None:
     one, two = aws.config(moto_server.endpoint_url), aws.config(moto_server.endpoint_url)
     with aws.Eyes(moto_server.endpoint_url) as eyes:
@@ -139,6 +140,7 @@ async def test_up_does_not_take_over_what_has_its_names_but_not_its_tag(moto_ser
         assert eyes.inventory() == before
 
 
+@pytest.mark.thorough
 async def test_removal_looks_at_the_tag_again(moto_server: Server, tmp_path: Path) -> None:
     settings = aws.config(moto_server.endpoint_url)
     fleet = settings.fleet.name

@@ -52,6 +52,7 @@ async def test_the_newest_image_of_a_system(moto_server: Server, image: str, kin
     assert asked == ([parameter] if parameter else [])
 
 
+@pytest.mark.thorough
 async def test_the_keys_of_another_machine_stay_authorized(moto_server: Server, tmp_path: Path) -> None:
     settings = aws.config(moto_server.endpoint_url)
     with aws.Eyes(moto_server.endpoint_url) as eyes:

@@ -93,7 +93,7 @@ def _admitted(eyes: aws.Eyes, fleet: str) -> list[str]:
     return [each["CidrIp"] for group in groups for rule in group["IpPermissions"] for each in rule["IpRanges"]]
 
 
-@pytest.mark.parametrize("kind", ["refused", "lost"])
+@pytest.mark.parametrize("kind", [pytest.param("refused", marks=pytest.mark.thorough), "lost"])
 async def test_up_and_down_said_again_converge_though_every_call_fails_once(
     moto_server: Server, tmp_path: Path, kind: Kind
 ) -> None:
