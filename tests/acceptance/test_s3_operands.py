@@ -56,9 +56,10 @@ def found(server: Server, url: str) -> np.ndarray:
     return asyncio.run(read())
 
 
-@pytest.fixture(
-    params=[pytest.param("moto by AWS_ENDPOINT_URL_S3", marks=pytest.mark.thorough), "seaweedfs by store.endpoint_url"]
-)
+MOTO = pytest.param("moto by AWS_ENDPOINT_URL_S3", marks=pytest.mark.thorough)
+
+
+@pytest.fixture(params=[MOTO, "seaweedfs by store.endpoint_url"])
 def server(request: pytest.FixtureRequest) -> Server:
     made: Server = request.getfixturevalue(f"{request.param.split()[0]}_server")
     return made

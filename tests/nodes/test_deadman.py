@@ -7,6 +7,8 @@ from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.nodes.conftest import NewNode
 from tests.nodes.machines import Node
 
