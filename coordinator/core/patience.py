@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from coordinator.core.operation_run import OperationRun
 from coordinator.core.settings import SchedulerSettings
 from coordinator.core.stage_run import Attempt, StageRun
-from coordinator.core.stragglers import is_overdue, is_straggling
+from coordinator.core.stragglers import is_overdue, is_straggling, least_patience_s
 from coordinator.core.workers import Workers
 from tilefleet.errors import ErrorInfo, OperationFailed, Unreachable
 
@@ -23,27 +23,31 @@ Out = tuple[OperationRun, StageRun, int, Attempt]
 """An attempt that is out: of which operation and stage, at which job."""
 
 
-def unheld(out: Iterable[Out], settings: SchedulerSettings, now: float) -> Iterator[Out]:
+def unheld(stages: Iterable[tuple[OperationRun, StageRun]], settings: SchedulerSettings, now: float) -> Iterator[Out]:
     """Jobs whose message may have been swallowed: sent long ago, and no worker says that it holds them.
 
     Two leases and the time the queue before it may take, by the plan's own prediction.
     """
-    for one in out:
-        _, stage, _, attempt = one
+    for run, stage in stages:
         waits_s = 2 * settings.lease_s + 4 * settings.jobs_per_worker * stage.stage.job_s
-        if attempt.holder is None and now - attempt.sent > waits_s:
-            yield one
+        for index, attempt in stage.out_longer_than(waits_s, now):
+            if attempt.holder is None:
+                yield run, stage, index, attempt
 
 
-def straggling(out: Iterable[Out], now: float) -> Iterator[tuple[StageRun, int]]:
+def straggling(stages: Iterable[tuple[OperationRun, StageRun]], now: float) -> Iterator[tuple[StageRun, int]]:
     """Jobs worth another attempt: slow ones once, those that hang again and again."""
-    for run, stage, index, attempt in out:
-        if attempt.holder is None or run.is_ended:
+    for run, stage in stages:
+        if run.is_ended or not stage.out:
             continue
-        held_s = now - attempt.held_since
-        is_slow = not attempt.is_doubled and is_straggling(held_s, stage.median_s(), is_tail=stage.is_all_sent)
-        if is_slow or is_overdue(held_s, stage.stage.job_s, attempt.number):
-            yield stage, index
+        median_s, predicted_s, is_tail = stage.median_s(), stage.stage.job_s, stage.is_all_sent
+        for index, attempt in stage.out_longer_than(least_patience_s(median_s, predicted_s, is_tail=is_tail), now):
+            if attempt.holder is None:
+                continue
+            held_s = now - attempt.held_since
+            is_slow = not attempt.is_doubled and is_straggling(held_s, median_s, is_tail=is_tail)
+            if is_slow or is_overdue(held_s, predicted_s, attempt.number):
+                yield stage, index
 
 
 def retry_delay_s(attempt: int) -> float:

@@ -11,7 +11,7 @@ The rules
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -35,7 +35,7 @@ from coordinator.core.outlook import work_left_s
 from coordinator.core.plans import Plan, Settings, plan
 from coordinator.core.settings import SchedulerSettings
 from coordinator.core.shares import FairShares
-from coordinator.core.stage_run import Attempt, StageRun
+from coordinator.core.stage_run import StageRun
 from coordinator.core.workers import Held, Worker, Workers
 from tilefleet.errors import ErrorInfo, TilefleetError
 from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello
@@ -64,8 +64,13 @@ class Scheduler:
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take note of what happened and say what is to be done."""
+        return self.handle_all((event,), now)
+
+    def handle_all(self, events: Iterable[Event], now: float) -> list[Command]:
+        """The same for several that were heard together, in their order: what follows from them is decided once."""
         self._commands, self._handled = [], now
-        self._take_note(event, now)
+        for event in events:
+            self._take_note(event, now)
         if now >= self._housekept + HOUSEKEEPING_S:
             self._keep_house(now)
         self._plan_waiting(now)
@@ -238,16 +243,14 @@ class Scheduler:
         worker = self.workers.heard(message.worker, message.incarnation, now)
         if worker is None:
             return
-        let_go = worker.held.difference(message.held)
-        worker.held, worker.heartbeat = frozenset(message.held), now
+        before, worker.held, worker.heartbeat = worker.held, message.held, now
         for held in message.held:
-            attempt = self._attempt(held)
-            if attempt is not None:
-                attempt.take(message.incarnation, now)
-        for held in let_go:  # its completion is on the way; should it be lost, the attempt counts as nobody's from now on
-            attempt = self._attempt(held)
-            if attempt is not None and attempt.holder == message.incarnation:
-                attempt.holder, attempt.sent = None, now
+            if (stage := self._stage_of(held)) is not None:
+                stage.hold(held[2], message.incarnation, now)
+        for held in before:
+            stage = self._stage_of(held) if held not in message.held else None
+            if stage is not None and stage.out[held[2]].holder == message.incarnation:
+                stage.let_go(held[2], now)  # its completion is on the way, and may be lost
 
     def _job_done(self, message: JobDone, now: float) -> None:
         run, stage = self._find(message.operation, message.stage)
@@ -259,8 +262,10 @@ class Scheduler:
         stage.note_times(message.times)
         run.add(stage, message, now, attempt.sent if attempt is not None else None)
         run.is_dirty = True
-        self._advance(run, now)
-        self._clean_if_quiet(run)
+        if stage.is_finished:
+            self._advance(run, now)
+        if run.is_ended:
+            self._clean_if_quiet(run)
 
     def _job_failed(self, message: JobFailed, now: float) -> None:
         run, stage = self._find(message.operation, message.stage)
@@ -283,12 +288,12 @@ class Scheduler:
             error = patience.given_up_error(run, stage, index, f"after {tries} attempts: {why}")
             self._end(run, "failed", error, now)
 
-    def _attempt(self, held: Held) -> Attempt | None:
-        """The attempt of that number, if it is the newest and still out."""
+    def _stage_of(self, held: Held) -> StageRun | None:
+        """Where that attempt is out, if it is the newest of its job."""
         operation, name, index, number = held
         stage = self._find(operation, name)[1]
         attempt = stage.out.get(index) if stage is not None else None
-        return attempt if attempt is not None and attempt.number == number else None
+        return stage if attempt is not None and attempt.number == number else None
 
     def _find(self, operation: str, stage: str) -> tuple[OperationRun | None, StageRun | None]:
         run = self.operations.get(operation)
@@ -296,9 +301,11 @@ class Scheduler:
 
     def _lose(self, worker: Worker, now: float) -> None:
         """What a lost worker held is tried again at once."""
-        for run, stage, index, attempt in list(self._out()):
-            if attempt.holder == worker.hello.incarnation:
-                self._lose_attempt(run, stage, index, f"worker {worker.hello.worker} was lost while it held it", now)
+        for held in worker.held:
+            stage = self._stage_of(held)
+            if stage is not None and stage.out[held[2]].holder == worker.hello.incarnation:
+                why = f"worker {worker.hello.worker} was lost while it held it"
+                self._lose_attempt(self.operations[held[0]], stage, held[2], why, now)
 
     def _lose_attempt(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float) -> None:
         if run.is_ended:
@@ -325,15 +332,12 @@ class Scheduler:
 
     def _queue_lost(self, now: float) -> None:
         """Whatever nobody holds was in the queue."""
-        for _, stage, index, attempt in list(self._out()):
-            if attempt.holder is None:
+        for _, stage in self._stages():
+            for index in [index for index, attempt in stage.out.items() if attempt.holder is None]:
                 stage.return_unsent(index, now)
 
-    def _out(self) -> Iterator[patience.Out]:
-        for run in self.operations.values():
-            for stage in run.runs.values():
-                for index, attempt in stage.out.items():
-                    yield run, stage, index, attempt
+    def _stages(self) -> Iterator[tuple[OperationRun, StageRun]]:
+        return ((run, stage) for run in self.operations.values() for stage in run.runs.values())
 
     def _keep_house(self, now: float) -> None:
         self._housekept = now
@@ -351,14 +355,14 @@ class Scheduler:
 
     def _retry_unheld(self, now: float) -> None:
         """Sending again is harmless where nothing was lost. It counts as another attempt only when somebody had tried."""
-        for run, stage, index, attempt in list(patience.unheld(self._out(), self.settings, now)):
+        for run, stage, index, attempt in list(patience.unheld(self._stages(), self.settings, now)):
             if attempt.held_since:
                 self._lose_attempt(run, stage, index, "a worker that held it was never heard of it again", now)
             else:
                 stage.return_unsent(index, now)
 
     def _double_stragglers(self, now: float) -> None:
-        for stage, index in list(patience.straggling(self._out(), now)):
+        for stage, index in list(patience.straggling(self._stages(), now)):
             stage.double(index, now)
 
     def _clean_if_quiet(self, run: OperationRun, now: float | None = None) -> None:

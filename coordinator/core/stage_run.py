@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from statistics import median
 
 import msgspec
@@ -26,11 +26,10 @@ class Attempt(msgspec.Struct):
     is_doubled: bool = False
     """A second one was sent because this one took too long."""
 
-    def take(self, holder: str, now: float) -> None:
-        """A worker says that it has it. Of two that say so by turns (a message delivered twice), the first says since when."""
-        if self.holder is None:
-            self.held_since = now
-        self.holder = holder
+    @property
+    def since(self) -> float:
+        """When it was sent, or when a worker took it: since then nothing was heard that changes what it waits for."""
+        return self.sent if self.holder is None else self.held_since
 
 
 class StageRun:
@@ -41,6 +40,7 @@ class StageRun:
         self.n_jobs = stage.n_jobs
         self.n_done = 0
         self.out: dict[int, Attempt] = {}
+        """By job, in the order of ``since``: whoever looks for those that take too long need not look at the others."""
         self.facts: dict[int, Facts] = {}
         self.first_sent: float | None = None
         self.last_done: float | None = None
@@ -68,6 +68,28 @@ class StageRun:
     def is_held(self, index: int) -> bool:
         """Whether a worker that lives says that it has the newest attempt."""
         return index in self.out and self.out[index].holder is not None
+
+    def hold(self, index: int, holder: str, now: float) -> None:
+        """A worker says that it has the attempt that is out. Of two that say so by turns (a message delivered twice), the
+        first says since when."""
+        attempt = self.out[index]
+        if attempt.holder is None:
+            attempt.held_since = now
+            self.out[index] = self.out.pop(index)
+        attempt.holder = holder
+
+    def let_go(self, index: int, now: float) -> None:
+        """The worker that had the attempt that is out has it no longer: it counts as nobody's from now on."""
+        attempt = self.out.pop(index)
+        attempt.holder, attempt.sent = None, now
+        self.out[index] = attempt
+
+    def out_longer_than(self, patience_s: float, now: float) -> Iterator[tuple[int, Attempt]]:
+        """Attempts of which nothing was heard for longer."""
+        for index, attempt in self.out.items():
+            if now - attempt.since <= patience_s:
+                return
+            yield index, attempt
 
     def mark_done(self, index: int, now: float) -> bool:
         """Count a job as done; False when it was already, or does not exist."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 
 import msgspec
 
@@ -23,7 +24,7 @@ class Worker(msgspec.Struct):
 
     hello: WorkerHello
     heard: float
-    held: frozenset[Held] = frozenset()
+    held: tuple[Held, ...] = ()
     heartbeat: float = 0.0
     """When ``held`` was last reported."""
 
@@ -33,6 +34,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Worker] = {}
+        """In the order in which they were heard: the silent ones come first."""
         self._oldest = self._newest = float("-inf")
         """When a worker was first added where none was, and when one was last."""
         self.departed: dict[str, str] = {}
@@ -55,11 +57,13 @@ class Workers:
         """Take a worker up; the earlier incarnation that it replaces, if there was one."""
         known = self._by_name.get(message.worker)
         if known is not None and known.hello.incarnation == message.incarnation:
-            known.hello, known.heard = message, now
+            known.hello = message
+            self.heard(message.worker, message.incarnation, now)
             return None
         if not self._by_name:
             self._oldest = now
         self.departed.pop(message.worker, None)
+        self._by_name.pop(message.worker, None)
         self._by_name[message.worker] = Worker(message, now)
         self._newest = now
         return known
@@ -70,6 +74,7 @@ class Workers:
         if worker is None or worker.hello.incarnation != incarnation:
             return None
         worker.heard = now
+        self._by_name[name] = self._by_name.pop(name)
         return worker
 
     def gone(self, name: str, incarnation: str, reason: str = "") -> Worker | None:
@@ -85,7 +90,7 @@ class Workers:
 
     def lose_silent(self, now: float, silence_s: float) -> list[Worker]:
         """Forget, and return, the workers that were not heard for too long."""
-        lost = [worker for worker in self if now - max(worker.heard, self.deaf_at) > silence_s]
+        lost = list(takewhile(lambda worker: now - max(worker.heard, self.deaf_at) > silence_s, self))
         for worker in lost:
             del self._by_name[worker.hello.worker]
         return lost

@@ -35,7 +35,7 @@ from tilefleet.version import __version__
 
 log = structlog.get_logger()
 
-EVENTS_AT_ONCE = 200  # then the loop breathes
+EVENTS_AT_ONCE = 200  # are decided on together; then the loop breathes
 RESTORE_PAUSE_S = 5.0
 
 
@@ -110,12 +110,11 @@ class Shell:
 
     async def _drive(self, dispatcher: Dispatcher, effects: Effects) -> None:
         while True:
-            self._carry_out(await self._next_event(), dispatcher, effects)
-            for _ in range(EVENTS_AT_ONCE):
-                if self._events.empty():
-                    break
-                self._carry_out(self._events.get_nowait(), dispatcher, effects)
-            else:
+            events = [await self._next_event()]
+            while len(events) < EVENTS_AT_ONCE and not self._events.empty():
+                events.append(self._events.get_nowait())
+            self._carry_out(events, dispatcher, effects)
+            if len(events) == EVENTS_AT_ONCE:
                 await asyncio.sleep(0)
 
     async def _next_event(self) -> Event:
@@ -126,9 +125,9 @@ class Shell:
         except TimeoutError:
             return Ticked()
 
-    def _carry_out(self, event: Event, dispatcher: Dispatcher, effects: Effects) -> None:
+    def _carry_out(self, events: list[Event], dispatcher: Dispatcher, effects: Effects) -> None:
         command: Command
-        for command in self.scheduler.handle(event, time.monotonic()):
+        for command in self.scheduler.handle_all(events, time.monotonic()):
             if isinstance(command, SendJobs):
                 dispatcher.send(command.jobs)
             else:
