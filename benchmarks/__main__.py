@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 
 from benchmarks import places, record
 from benchmarks.catalogue import works
+from benchmarks.pool import Pool
 from benchmarks.works import Bench, Outcome, Work
 
-ROUNDS, QUICK_ROUNDS = 5, 3
+ROUNDS, QUICK_ROUNDS = 5, 2
 
 
 def arguments() -> argparse.Namespace:
@@ -34,16 +36,16 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     given, known = arguments(), works()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children end, too
     if given.list:
         print("\n".join(f"{name:<20} {work.about}" for name, work in known.items()))
         return 0
     chosen = choose(given.works, known)
     places.make()
-    bench = Bench(
-        given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS), given.quick, say, tuple(filter(None, given.peers.split(","))),
-        tuple(int(size) for size in given.sizes.split(",") if size),
-    )  # fmt: skip
-    document = measure(bench, chosen)
+    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
+    peers, sizes = (tuple(filter(None, text.split(","))) for text in (given.peers, given.sizes))
+    with Pool() as pool:
+        document = measure(Bench(rounds, given.quick, say, pool, peers, tuple(map(int, sizes))), chosen)
     path = given.json or (None if given.works else record.path_of(document))
     if path is not None:
         record.save(document, path)

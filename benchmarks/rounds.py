@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from benchmarks import matrices, places
 from benchmarks.checks import Expected, WrongResultError
 from benchmarks.children import Child, PeerFailedError, breathe
 from benchmarks.matrices import Matrix
+from benchmarks.peers.opening import open_array, store_of
 
 Say = Callable[[str], None]
+WARM_UP_FLOPS = 1e11  # what is shorter runs once before it counts
 
 
 @dataclass
@@ -64,17 +65,22 @@ class Operation:
 
 def measure(operation: Operation, children: Sequence[Child], rounds: int, say: Say) -> Case:
     """Run an operation on every child, ``rounds`` times; one more round before, which does not count."""
-    import zarr
+    a, b = (str(matrices.path_of(matrix)) for matrix in (operation.a, operation.b))
+    return interleave(operation, children, rounds, say, (a, b), str(places.OUTPUTS))
 
-    a, b = matrices.path_of(operation.a), matrices.path_of(operation.b)
+
+def interleave(
+    operation: Operation, children: Sequence[Child], rounds: int, say: Say, operands: tuple[str, str], outputs: str
+) -> Case:
+    """The same for operands that are somewhere; results appear below ``outputs``. Both may be ``s3://``."""
     case = Case(operation.name, operation.about())
-    expected = Expected(operation.kind, zarr.open_array(a, mode="r"), zarr.open_array(b, mode="r"))
-    for number in range(-1 if operation.flops < 1e11 else 0, rounds):
+    expected = Expected(operation.kind, *(open_array(url) for url in operands))
+    for number in range(-1 if operation.flops < WARM_UP_FLOPS else 0, rounds):
         for child in in_turn(children, number):
             if child.name in case.failed:
                 continue
             try:
-                run = once(operation, child, a, b, expected)
+                run = once(operation, child, operands, f"{outputs}/{child.name}.zarr", expected)
             except (PeerFailedError, WrongResultError) as error:
                 case.failed[child.name] = str(error)
                 say(f"  {child.name}: {error}")
@@ -91,36 +97,26 @@ def in_turn(children: Sequence[Child], number: int) -> list[Child]:
     return [*children[first:], *children[:first]]
 
 
-def once(operation: Operation, child: Child, a: Path, b: Path, expected: Expected) -> dict[str, Any]:
+def once(operation: Operation, child: Child, operands: tuple[str, str], out: str, expected: Expected) -> dict[str, Any]:
     """One run, with a right result."""
-    import zarr
-
-    out = places.OUTPUTS / f"{child.name}.zarr"
-    shutil.rmtree(out, ignore_errors=True)
-    matrices.warm(a, b)
+    remove(out)
+    matrices.warm(*(Path(url) for url in operands if not url.startswith("s3://")))
     os.sync()
     breathe()
     try:
-        run = child.do(operation.kind, str(a), str(b), str(out), shape=operation.shape, dtype=operation.a.dtype)
+        run = child.do(operation.kind, *operands, out, shape=operation.shape, dtype=operation.a.dtype)
         if child.name != "copy":
-            expected.check(zarr.open_array(out, mode="r"))
+            expected.check(open_array(out))
         return run
     finally:
-        shutil.rmtree(out, ignore_errors=True)
+        remove(out)
 
 
-def start(names: Sequence[str], case_failed: dict[str, str], **options: Any) -> list[Child]:
-    """Children for the peers that start here; the others' reasons go into ``case_failed``."""
-    children = []
-    for name in names:
-        try:
-            children.append(Child(name, options.get(name.replace("-", "_"))))
-        except PeerFailedError as error:
-            case_failed[name] = str(error)
-    return children
-
-
-def end(children: Sequence[Child]) -> None:
-    for child in children:
-        with suppress(OSError):
-            child.close()
+def remove(url: str) -> None:
+    """A result, wherever it is."""
+    if not url.startswith("s3://"):
+        shutil.rmtree(url, ignore_errors=True)
+        return
+    store = store_of(url).store
+    for objects in store.list():
+        store.delete([item["path"] for item in objects])

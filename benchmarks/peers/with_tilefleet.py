@@ -37,6 +37,10 @@ class WithTilefleet:
         small = np.ones((64, 64))
         for _ in range(3):
             self._client.multiply(small, small).wait()
+        self._workers = [
+            {"memory_bytes": worker.memory_bytes, "cores": worker.cores, "flops_per_s": worker.flops_per_s}
+            for worker in self._client.control().workers
+        ]
 
     def do(self, step: Step) -> Told:
         if step.kind == "small":
@@ -76,7 +80,7 @@ class WithTilefleet:
         import msgspec
 
         return {"operation": operation, "predicted_s": status.predicted_s, "totals": msgspec.structs.asdict(status.totals),
-                "stages": [msgspec.structs.asdict(stage) for stage in status.stages], "state": str(self._state)}  # fmt: skip
+                "stages": [msgspec.structs.asdict(stage) for stage in status.stages], "workers": self._workers}  # fmt: skip
 
     def processes(self) -> list[int]:
         deployment = json.loads((self._state / "run" / "deployment.json").read_text())

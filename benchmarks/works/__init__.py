@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.pool import Pool
 from benchmarks.rounds import Case, Say
 
 
@@ -16,6 +17,7 @@ class Bench:
     rounds: int
     is_quick: bool
     say: Say
+    pool: Pool
     peers: tuple[str, ...] = ()
     """Only these; empty: all that a work has."""
     sizes: tuple[int, ...] = ()

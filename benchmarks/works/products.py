@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.matrices import Matrix
-from benchmarks.rounds import Operation, end, measure, start
+from benchmarks.rounds import Operation, measure
 from benchmarks.works import Bench, Outcome, Work
 
 FLOAT_PEERS = ("tilefleet", "numpy", "dask-threads", "dask-cluster", "cubed", "ray")
@@ -26,21 +26,15 @@ def total(n: int, dtype: str) -> Operation:
 
 def measured(bench: Bench, operations: Sequence[Operation], peers: tuple[str, ...]) -> Outcome:
     """All operations with the same warm peers."""
-    failed: dict[str, str] = {}
-    children = start(bench.chosen(peers), failed)
-    for name, reason in failed.items():
-        bench.say(f"  {name} does not take part: {reason}")
-    try:
-        cases = [measure(operation, children, bench.rounds, bench.say) for operation in operations]
-    finally:
-        end(children)
+    children, failed = bench.pool.only(bench.chosen(peers))
+    cases = [measure(operation, children, bench.rounds, bench.say) for operation in operations]
     for case in cases:
         case.failed = failed | case.failed
     return Outcome(cases)
 
 
 def _float64(bench: Bench) -> Outcome:
-    sizes = bench.sizes or ((1024, 2048, 4096) if bench.is_quick else (1024, 2048, 4096, 8192))
+    sizes = bench.sizes or ((512, 1024, 2048) if bench.is_quick else (1024, 2048, 4096, 8192))
     return measured(bench, [product(n, n, n, "float64") for n in sizes], FLOAT_PEERS)
 
 
@@ -58,17 +52,17 @@ def _square(bench: Bench, dtype: str, n: int) -> Outcome:
 
 
 def _wide(bench: Bench) -> Outcome:
-    m, k = (5000, 1000) if bench.is_quick else (20000, 2000)
+    m, k = (4000, 1000) if bench.is_quick else (20000, 2000)
     return measured(bench, [product(m, k, m, "float64")], FLOAT_PEERS)
 
 
 def _deep(bench: Bench) -> Outcome:
-    m, k = (1000, 15000) if bench.is_quick else (2000, 60000)
+    m, k = (1000, 8000) if bench.is_quick else (2000, 60000)
     return measured(bench, [product(m, k, m, "float64")], FLOAT_PEERS)
 
 
 def _int64(bench: Bench) -> Outcome:
-    sizes = bench.sizes or ((1000, 1500) if bench.is_quick else (1000, 1500, 2000))
+    sizes = bench.sizes or ((1000,) if bench.is_quick else (1000, 1500, 2000))
     small = [product(n, n, n, "int64") for n in sizes]
     wide = [product(n, n, n, "int64", -(2**31), 2**31) for n in sizes]
     return measured(bench, [*small, *wide], INTEGER_PEERS)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 
 from benchmarks import places
-from benchmarks.children import Child
 from benchmarks.rounds import Case
 from benchmarks.works import Bench, Outcome, Work
 
@@ -19,15 +16,15 @@ def _small(bench: Bench) -> Outcome:
     case = Case(f"{N}² float64", {"kind": "multiply", "m": N, "k": N, "n": N, "dtype": "float64", "flops": 2 * N**3})
     file, out = places.INPUTS / "small.npy", places.OUTPUTS / "small.npy"
     np.save(file, np.random.default_rng(1).standard_normal((N, N)))
-    with Child("tilefleet") as child:
-        for _ in range(max(FEWEST, bench.rounds)):
-            case.add("client", child.do("small", n=N))
-            out.unlink(missing_ok=True)
-            case.add("command", child.do("command", arguments=["multiply", "--quiet", str(file), str(file), "-o", str(out)]))
-            assert np.allclose(np.load(out), np.load(file) @ np.load(file))
-            case.add("command that does nothing", child.do("command", arguments=["version"]))
-    shutil.rmtree(out, ignore_errors=True)
-    bench.say(f"  {case.name}: " + ", ".join(f"{name} {sorted(case.times(name))[FEWEST // 2]:.3f} s" for name in case.runs))
+    (child,), _ = bench.pool.only(("tilefleet",))
+    for number in range(FEWEST):
+        case.add("client", child.do("small", n=N))
+        if bench.is_quick and number >= bench.rounds:
+            continue
+        out.unlink(missing_ok=True)
+        case.add("command", child.do("command", arguments=["multiply", "--quiet", str(file), str(file), "-o", str(out)]))
+        assert np.allclose(np.load(out), np.load(file) @ np.load(file))
+        case.add("command that does nothing", child.do("command", arguments=["version"]))
     return Outcome([case])
 
 

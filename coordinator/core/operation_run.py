@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from coordinator.core.events import Adopted
@@ -43,6 +41,8 @@ class OperationRun:
         self.totals = Totals()
         self.queue_wait_s = 0.0
         self.workers: set[str] = set()
+        """Those that finished a job of it."""
+        self._sorted_workers: tuple[str, ...] = ()
         self.output_urls: set[str] = set()
         self.is_dirty = True
         self.written = float("-inf")
@@ -94,17 +94,14 @@ class OperationRun:
         """Whether attempts may be out that ``n_out`` does not count: overtaken ones, and those an earlier leader sent."""
         return self.is_resumed or any(run.has_second_attempts for run in self.runs.values())
 
-    def open_runs(self) -> Iterator[StageRun]:
-        """Stages that may send jobs: not finished, and what they need is."""
-        for run in self.runs.values():
-            if not run.is_finished and all(self.runs[name].is_finished for name in run.stage.after):
-                yield run
-
     def ready_run(self, now: float) -> StageRun | None:
-        """A stage with a job to send; None when there is none or the operation is over."""
+        """A stage with a job to send, all that it needs being finished; None when there is none or the operation is over."""
         if self.is_ended:
             return None
-        return next((run for run in self.open_runs() if run.has_ready(now)), None)
+        for run in self.runs.values():
+            if run.has_ready(now) and all(self.runs[name].is_finished for name in run.stage.after):
+                return run
+        return None
 
     def begin(self, plan: Plan, now: float) -> None:
         """Go on with this part of the plan."""
@@ -223,9 +220,15 @@ class OperationRun:
             stages=(*self.finished_stages, *(_stage_status(run, now) for run in self.runs.values())),
             phases_s=self._phases(now, wall_offset),
             totals=self.totals, predicted_s=self.predicted_s or None, remaining_s=self._remaining_s(now),
-            workers=tuple(sorted(self.workers)), result=self._result() if self.state == "done" else None,
+            workers=self._named_workers(), result=self._result() if self.state == "done" else None,
             verdict=self.verdict, error=self.error,
         )  # fmt: skip
+
+    def _named_workers(self) -> tuple[str, ...]:
+        """Sorted again only when there are more: of thousands of workers that would be most of a status."""
+        if len(self._sorted_workers) != len(self.workers):
+            self._sorted_workers = tuple(sorted(self.workers))
+        return self._sorted_workers
 
     def _result(self) -> MatrixRef | None:
         if self.plan is None or self.plan.result is None:

@@ -36,7 +36,7 @@ from coordinator.core.plans import Plan, Settings, plan
 from coordinator.core.settings import SchedulerSettings
 from coordinator.core.shares import FairShares
 from coordinator.core.stage_run import StageRun
-from coordinator.core.workers import Held, Worker, Workers
+from coordinator.core.workers import Worker, Workers
 from tilefleet.errors import ErrorInfo, TilefleetError
 from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello
 from tilefleet.records import Control, State
@@ -222,14 +222,6 @@ class Scheduler:
     def _heard(self, event: Heard, now: float) -> None:
         message = event.message
         match message:
-            case WorkerHello():
-                replaced = self.workers.hello(message, now)
-                if replaced is not None:
-                    self._lose(replaced, now)
-            case WorkerBye():
-                worker = self.workers.gone(message.worker, message.incarnation, message.reason)
-                if worker is not None:
-                    self._lose(worker, now)
             case WorkerHeartbeat():
                 self._heartbeat(message, now)
             case JobDone():
@@ -238,19 +230,24 @@ class Scheduler:
             case JobFailed():
                 self.workers.heard(message.worker, message.incarnation, now)
                 self._job_failed(message, now)
+            case WorkerHello():
+                if (replaced := self.workers.hello(message, now)) is not None:
+                    self._lose(replaced, now)
+            case WorkerBye():
+                if (worker := self.workers.gone(message.worker, message.incarnation, message.reason)) is not None:
+                    self._lose(worker, now)
 
     def _heartbeat(self, message: WorkerHeartbeat, now: float) -> None:
         worker = self.workers.heard(message.worker, message.incarnation, now)
         if worker is None:
             return
         before, worker.held, worker.heartbeat = worker.held, message.held, now
-        for held in message.held:
-            if (stage := self._stage_of(held)) is not None:
-                stage.hold(held[2], message.incarnation, now)
+        for operation, name, index, number in message.held:
+            if (stage := self._find(operation, name)[1]) is not None:
+                stage.hold(index, number, message.incarnation, now)
         for held in before:
-            stage = self._stage_of(held) if held not in message.held else None
-            if stage is not None and stage.out[held[2]].holder == message.incarnation:
-                stage.let_go(held[2], now)  # its completion is on the way, and may be lost
+            if held not in message.held and (stage := self._find(held[0], held[1])[1]) is not None:
+                stage.let_go(held[2], held[3], message.incarnation, now)  # its completion is on the way, and may be lost
 
     def _job_done(self, message: JobDone, now: float) -> None:
         run, stage = self._find(message.operation, message.stage)
@@ -288,24 +285,17 @@ class Scheduler:
             error = patience.given_up_error(run, stage, index, f"after {tries} attempts: {why}")
             self._end(run, "failed", error, now)
 
-    def _stage_of(self, held: Held) -> StageRun | None:
-        """Where that attempt is out, if it is the newest of its job."""
-        operation, name, index, number = held
-        stage = self._find(operation, name)[1]
-        attempt = stage.out.get(index) if stage is not None else None
-        return stage if attempt is not None and attempt.number == number else None
-
     def _find(self, operation: str, stage: str) -> tuple[OperationRun | None, StageRun | None]:
         run = self.operations.get(operation)
-        return run, run.runs.get(stage) if run is not None else None
+        return (run, run.runs.get(stage)) if run is not None else (None, None)
 
     def _lose(self, worker: Worker, now: float) -> None:
         """What a lost worker held is tried again at once."""
-        for held in worker.held:
-            stage = self._stage_of(held)
-            if stage is not None and stage.out[held[2]].holder == worker.hello.incarnation:
-                why = f"worker {worker.hello.worker} was lost while it held it"
-                self._lose_attempt(self.operations[held[0]], stage, held[2], why, now)
+        why = f"worker {worker.hello.worker} was lost while it held it"
+        for operation, name, index, number in worker.held:
+            run, stage = self._find(operation, name)
+            if run is not None and stage is not None and stage.is_held_by(index, number, worker.hello.incarnation):
+                self._lose_attempt(run, stage, index, why, now)
 
     def _lose_attempt(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float) -> None:
         if run.is_ended:

@@ -69,20 +69,28 @@ class StageRun:
         """Whether a worker that lives says that it has the newest attempt."""
         return index in self.out and self.out[index].holder is not None
 
-    def hold(self, index: int, holder: str, now: float) -> None:
-        """A worker says that it has the attempt that is out. Of two that say so by turns (a message delivered twice), the
-        first says since when."""
-        attempt = self.out[index]
+    def hold(self, index: int, number: int, holder: str, now: float) -> None:
+        """A worker says that it has that attempt, which counts if it is the newest and out. Of two that say so by turns
+        (a message delivered twice), the first says since when."""
+        attempt = self.out.get(index)
+        if attempt is None or attempt.number != number:
+            return
         if attempt.holder is None:
             attempt.held_since = now
             self.out[index] = self.out.pop(index)
         attempt.holder = holder
 
-    def let_go(self, index: int, now: float) -> None:
-        """The worker that had the attempt that is out has it no longer: it counts as nobody's from now on."""
-        attempt = self.out.pop(index)
-        attempt.holder, attempt.sent = None, now
-        self.out[index] = attempt
+    def let_go(self, index: int, number: int, holder: str, now: float) -> None:
+        """A worker has that attempt no longer: it counts as nobody's from now on, unless it is another's."""
+        if self.is_held_by(index, number, holder):
+            attempt = self.out.pop(index)
+            attempt.holder, attempt.sent = None, now
+            self.out[index] = attempt
+
+    def is_held_by(self, index: int, number: int, holder: str) -> bool:
+        """Whether that attempt is the newest, and that worker's."""
+        attempt = self.out.get(index)
+        return attempt is not None and attempt.number == number and attempt.holder == holder
 
     def out_longer_than(self, patience_s: float, now: float) -> Iterator[tuple[int, Attempt]]:
         """Attempts of which nothing was heard for longer."""

@@ -87,7 +87,8 @@ class BlockStage(StageBase, frozen=True, kw_only=True):
 
     def rect(self, index: int) -> Rect:
         """The block of job ``index``, in an order that keeps neighbours together."""
-        return self.blocks.rect(*serpentine(index, self.blocks))
+        blocks = self.blocks
+        return blocks.rect(*serpentine(index, blocks))
 
     def n_keys(self, index: int) -> int:
         rect, (tm, tn) = self.rect(index), self.out.grid.tile
@@ -121,7 +122,7 @@ class GemmStage(BlockStage, frozen=True, kw_only=True, tag="gemm"):
         return self.blocks.n_tiles * self.n_splits
 
     def rect(self, index: int) -> Rect:
-        return super().rect(index % self.blocks.n_tiles)
+        return super().rect(index if self.n_splits == 1 else index % self.blocks.n_tiles)
 
     def job_of_key(self, key: str) -> int | None:
         block = super().job_of_key(key)
@@ -131,11 +132,12 @@ class GemmStage(BlockStage, frozen=True, kw_only=True, tag="gemm"):
         return int(split) * self.blocks.n_tiles + block if split.isdecimal() and int(split) < self.n_splits else None
 
     def work(self, index: int) -> Work:
+        rect = self.rect(index)
+        if self.n_splits == 1:
+            return Gemm(self.a, self.b, self.out, rect, 0, self.k, self.panel_k, self.product_dtype, self.epilogue)
         split = index // self.blocks.n_tiles
-        k0, k1 = (0, self.k) if self.n_splits == 1 else (split * self.split_k, min(self.k, (split + 1) * self.split_k))
-        out = self.out if self.n_splits == 1 else part_of(self.out, split)
-        epilogue = self.epilogue if self.n_splits == 1 else None
-        return Gemm(self.a, self.b, out, self.rect(index), k0, k1, self.panel_k, self.product_dtype, epilogue)
+        k0, k1 = split * self.split_k, min(self.k, (split + 1) * self.split_k)
+        return Gemm(self.a, self.b, part_of(self.out, split), rect, k0, k1, self.panel_k, self.product_dtype)
 
 
 class ReduceStage(BlockStage, frozen=True, kw_only=True, tag="reduce"):
@@ -313,8 +315,9 @@ def part_of(parts: MatrixRef, p: int) -> MatrixRef:
 
 def serpentine(index: int, blocks: Grid) -> tuple[int, int]:
     """Block (i, j) of a job: row by row, every other row backwards, so that neighbours in time share rows or columns."""
-    i, j = divmod(index, max(1, blocks.n_cols))  # a matrix without columns has no jobs, but its plan asks what one would be
-    return i, j if i % 2 == 0 else blocks.n_cols - 1 - j
+    n_cols = blocks.n_cols
+    i, j = divmod(index, max(1, n_cols))  # a matrix without columns has no jobs, but its plan asks what one would be
+    return i, j if i % 2 == 0 else n_cols - 1 - j
 
 
 def serpentine_index(i: int, j: int, blocks: Grid) -> int:

@@ -27,6 +27,18 @@ class Worker(msgspec.Struct):
     held: tuple[Held, ...] = ()
     heartbeat: float = 0.0
     """When ``held`` was last reported."""
+    _described: tuple[tuple[Held, ...], tuple[str, ...]] = ((), ())
+    """What it held when it was last described, and how."""
+
+    def view(self, wall_offset: float) -> WorkerView:
+        """For people. What it holds seldom differs from one look to the next, and is put into words only then."""
+        if self._described[0] != self.held:
+            self._described = self.held, tuple(f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(self.held))
+        hello = self.hello
+        return WorkerView(
+            hello.worker, hello.incarnation, hello.version, hello.cores, hello.memory_bytes, hello.flops_per_s,
+            hello.bytes_per_s, self.heard + wall_offset, len(self.held), self._described[1],
+        )  # fmt: skip
 
 
 class Workers:
@@ -109,12 +121,4 @@ class Workers:
 
     def views(self, wall_offset: float) -> tuple[WorkerView, ...]:
         """For the control object; ``wall_offset`` turns the scheduler's clock into seconds since 1970."""
-        return tuple(
-            WorkerView(
-                name=worker.hello.worker, incarnation=worker.hello.incarnation, version=worker.hello.version,
-                cores=worker.hello.cores, memory_bytes=worker.hello.memory_bytes, flops_per_s=worker.hello.flops_per_s,
-                bytes_per_s=worker.hello.bytes_per_s, heard_at=worker.heard + wall_offset, held=len(worker.held),
-                jobs=tuple(f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(worker.held)),
-            )
-            for worker in sorted(self, key=lambda worker: worker.hello.worker)
-        )  # fmt: skip
+        return tuple(self._by_name[name].view(wall_offset) for name in sorted(self._by_name))
