@@ -53,7 +53,7 @@ class Child:
 
     def do(self, kind: str, a: str = "", b: str = "", out: str = "", **more: Any) -> dict[str, Any]:
         """One step: ``s``, ``parts_s``, ``facts``, and the CPU time of the peer and of the whole machine."""
-        peer_s, machine_s = self._cpu_s(), _machine_cpu_s()
+        peer_s, machine_s = self._cpu_s(), machine_cpu_s()
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"kind": kind, "a": a, "b": b, "out": out, "more": more}) + "\n")
@@ -64,7 +64,7 @@ class Child:
         if "error" in answer:
             raise PeerFailedError(answer["error"])
         cpu_s = self._cpu_s() - peer_s
-        return answer | {"cpu_s": cpu_s, "others_cpu_s": max(0.0, _machine_cpu_s() - machine_s - cpu_s)}
+        return answer | {"cpu_s": cpu_s, "others_cpu_s": max(0.0, machine_cpu_s() - machine_s - cpu_s)}
 
     def close(self) -> None:
         """End it: it is asked to, then made to."""
@@ -110,7 +110,8 @@ class Child:
         return answer
 
 
-def _machine_cpu_s() -> float:
+def machine_cpu_s() -> float:
+    """Processor time that the whole machine has spent."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
