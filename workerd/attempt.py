@@ -47,6 +47,7 @@ async def attempt(context: Context, budget: Budget) -> Verdict:
     except Exception as error:  # noqa: BLE001 - a job must not take the worker with it
         return _failure(job, error, context.clock.times())
     _log_done(job, outcome, context.clock.times())
+    log.debug("job_spans", **name_of(job), spans=context.clock.spans())
     return outcome
 
 

@@ -46,6 +46,7 @@ class Stopwatch:
         self._began = time.perf_counter()
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
+        self._spans: list[tuple[str, float, float]] = []
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -54,10 +55,19 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.add_s(name, time.perf_counter() - began)
+            self.add_span(name, began, time.perf_counter())
+
+    def add_span(self, name: str, began: float, ended: float) -> None:
+        """Add the time between two readings of ``time.perf_counter``, and remember when that was."""
+        self.add_s(name, ended - began)
+        self._spans.append((name, began - self._began, ended - self._began))
 
     def add_s(self, name: str, seconds: float) -> None:
         self._sums[f"{name}_s"] = self._sums.get(f"{name}_s", 0.0) + seconds
+
+    def spans(self) -> list[tuple[str, float, float]]:
+        """What was done when: phase, and seconds since the attempt's start at which it began and ended."""
+        return [(name, round(began, 6), round(ended, 6)) for name, began, ended in self._spans]
 
     def count(self, name: str, n: int) -> None:
         """Add to ``bytes_read``, ``bytes_written`` or ``flops``."""
@@ -111,8 +121,9 @@ class Context:
         self.checkpoint()
         began = time.perf_counter()
         answer, ran_s = await self._around.compute(self._seniority, call)
-        self.clock.add_s(phase, ran_s)
-        self.clock.add_s("waited", max(0.0, time.perf_counter() - began - ran_s))
+        ended = time.perf_counter()
+        self.clock.add_span(phase, ended - ran_s, ended)
+        self.clock.add_s("waited", max(0.0, ended - began - ran_s))
         return answer
 
     async def read(self, operand: Operand, rect: Rect, buffer: np.ndarray | None = None) -> np.ndarray:
