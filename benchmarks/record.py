@@ -42,9 +42,10 @@ def save(document: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
+    """A document that was kept. Raises ValueError for what is none."""
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if document.get("schema") != SCHEMA:
-        raise SystemExit(f"{path} is no result of this bench (schema {document.get('schema')})")
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise ValueError(f"{path} is no result of this bench of schema {SCHEMA}")
     return document
 
 

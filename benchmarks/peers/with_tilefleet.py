@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from benchmarks.peers.contract import Step, Told
 
 
 class WithTilefleet:
-    """``options``: ``state`` (a name), ``workers``, ``memory`` (a size, for each)."""
+    """``options``: ``state`` (a name), ``workers``, ``memory`` (a size, for each), ``log`` (a level)."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._state = places.STATES / str(options.get("state", "tilefleet"))
@@ -24,6 +25,7 @@ class WithTilefleet:
         self._config = self._state.with_suffix(".toml")
         lines = ["[local]", f"workers = {options.get('workers', 2)}"]
         lines += [f'memory = "{options["memory"]}"'] if "memory" in options else []
+        lines += ["[log]", f'level = "{options["log"]}"'] if "log" in options else []
         self._config.write_text("\n".join([*lines, *_store_lines()]) + "\n")
         self._client: Any = None
 
@@ -47,9 +49,10 @@ class WithTilefleet:
             return self._small(step.more["n"])
         if step.kind == "command":
             return self._command(step.more["arguments"])
+        began_at = time.time()
         operation = getattr(self._client, step.kind)(*self._operands(step), **self._arguments(step))
         status = operation.wait()
-        return Told(dict(status.phases_s), self._facts(operation.id, status))
+        return Told(dict(status.phases_s), self._facts(operation.id, status) | {"began_at": began_at})
 
     def _small(self, n: int) -> Told:
         """Arrays in, an array out."""
