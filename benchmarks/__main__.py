@@ -29,7 +29,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for five minutes in all")
     parser.add_argument("--peers", default="", help="only these, separated by commas")
     parser.add_argument("--sizes", default="", help="of square products, instead of the work's own: 1024,2048")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the result here; with no WORK: in benchmarks/results")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the result here; without WORK it is kept in any case")
+    parser.add_argument(
+        "--draw", type=Path, metavar="FILE", help="measure nothing: write the report and the plots of a result again"
+    )
     parser.add_argument("--list", action="store_true", help="say which works there are")
     return parser.parse_args()
 
@@ -40,8 +43,11 @@ def main() -> int:
     if given.list:
         print("\n".join(f"{name:<20} {work.about}" for name, work in known.items()))
         return 0
-    chosen = choose(given.works, known)
     places.make()
+    if given.draw:
+        publish(record.load(given.draw))
+        return 0
+    chosen = choose(given.works, known)
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     peers, sizes = (tuple(filter(None, text.split(","))) for text in (given.peers, given.sizes))
     with Pool() as pool:
@@ -50,7 +56,19 @@ def main() -> int:
     if path is not None:
         record.save(document, path)
         say(f"Kept in {path}")
+    if not given.works:
+        publish(document)
     return 0
+
+
+def publish(document: dict[str, Any]) -> None:
+    """Write the report and the plots: of a full run into the repository, of a quick one below ``.work``."""
+    from benchmarks import report
+    from benchmarks.drawing import draw_all
+
+    to = places.WORK if document["is_quick"] else places.HERE
+    report.write(document, to / places.REPORT.name, draw_all(document, to / places.PLOTS.name))
+    say(f"Written: {to / places.REPORT.name}, and plots beside it")
 
 
 def choose(names: list[str], known: dict[str, Work]) -> list[Work]:

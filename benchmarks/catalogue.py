@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from benchmarks.works import Work
 
-MODULES = ("products", "small", "s3", "memory", "csv_files", "coursework", "timeline", "scale", "nodes")
+MODULES = ("products", "small", "s3", "memory", "csv_files", "coursework", "timeline", "coordinator", "scale", "nodes")
 
 
 def works() -> dict[str, Work]:

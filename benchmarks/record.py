@@ -33,8 +33,9 @@ def add(document: dict[str, Any], name: str, about: str, outcome: Outcome, took_
 
 
 def path_of(document: dict[str, Any]) -> Path:
-    quick = "-quick" if document["is_quick"] else ""
-    return places.RESULTS / f"{document['date']}-{document['commit']}{quick}.json"
+    """Of a full run in the repository, of a quick one below ``.work``."""
+    directory = places.WORK if document["is_quick"] else places.RESULTS
+    return directory / f"{document['date']}-{document['commit']}.json"
 
 
 def save(document: dict[str, Any], path: Path) -> None:
