@@ -32,12 +32,21 @@ def draw(document: Document) -> Any:
             style.line(axes, peer, points)
             ends[peer] = points[-1]
     flops = [case["about"]["flops"] for case in found]
-    axes.set_xticks(flops, [f"{n / 1e9:,.3g}·10⁹\n{case['name'].split()[-1]}" for n, case in zip(flops, found, strict=True)])
+    axes.set_xticks(flops, [f"{powers(n)}\n{case['name'].split()[-1]}" for n, case in zip(flops, found, strict=True)])
+    axes.set_yticks(
+        [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+    )
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} $")
     figure.draw_without_rendering()
     style.name_lines(axes, ends)
     return figure
+
+
+def powers(n: float) -> str:
+    """Of ten: 1.1·10¹²."""
+    digits, _, exponent = f"{n:.1e}".partition("e+")
+    return f"{digits}·10{exponent.lstrip('0').translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
 def usd(case: Any, peer: str, cores: int) -> float:

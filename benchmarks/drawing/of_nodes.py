@@ -28,5 +28,6 @@ def draw(document: Document) -> Any:
         axes.annotate(f"{short(up.median)} ×", (n, up.median), (7, -12), textcoords="offset points", weight="bold")
     axes.set(xlabel="nodes", xlim=(0, counts[-1] + 0.4), ylim=(0, counts[-1] + 0.4))
     axes.set_xticks(counts)
+    axes.set_yticks(range(counts[-1] + 1))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} ×")
     return figure

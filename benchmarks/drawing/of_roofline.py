@@ -19,7 +19,7 @@ def draw(document: Document) -> Any:
     figure, axes = style.figure(
         "Share of the peak: GFLOP/s from store to store, over those of NumPy's dot",
         "medians of ratios paired by rounds; the dot's own GFLOP/s at the right",
-        height=1.7 + 0.75 * len(found),
+        height=1.6 + 0.6 * len(found),
     )
     for place, case in enumerate(found):
         _row(axes, place, case)

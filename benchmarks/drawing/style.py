@@ -30,7 +30,10 @@ def figure(title: str, subtitle: str, width: float = 8.4, height: float = 5.0) -
     """A figure with its only axes; the title says what is to be seen, the line below it how it was measured."""
     made = Figure(figsize=(width, height), layout="constrained")
     axes = made.add_subplot()
-    axes.set_title(subtitle, loc="left", fontsize=9.5, color=FAINT, pad=10)
+    axes.set_title(" ", fontsize=9.5, pad=8)  # keeps the room in which the line below the title stands
+    below = axes.annotate(subtitle, (0.01, 1), (0, 9), xycoords=("figure fraction", "axes fraction"), textcoords="offset points",
+                          fontsize=9.5, color=FAINT, annotation_clip=False)  # fmt: skip
+    below.set_in_layout(False)
     made.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     return made, axes
 
@@ -64,13 +67,15 @@ def name_lines(axes: Any, ends: dict[str, tuple[float, float]], gap: float = 0.0
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Ascending heights, none closer to the next than ``gap``, moved as little as that takes."""
+    """Ascending heights up to 1, none closer to the next than ``gap``, moved as little as that takes."""
     moved = list(heights)
     for _ in range(100):
         for index in range(len(moved) - 1):
             if (lack := gap - (moved[index + 1] - moved[index])) > 1e-9:
                 moved[index] -= lack / 2
                 moved[index + 1] += lack / 2
+        over = max(0.0, moved[-1] - 0.98)
+        moved = [height - over for height in moved] if over else moved
     return moved
 
 
