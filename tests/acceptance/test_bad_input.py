@@ -276,6 +276,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", mounted], check=True)
 
 
+@pytest.mark.thorough
 def test_a_store_that_is_full(tmp_path: Path, small_disk: Path) -> None:
     """A result larger than the disk fails in a sentence and leaves the room as it was; a small one fits afterwards."""
     (tmp_path / "work").mkdir()

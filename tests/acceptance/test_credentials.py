@@ -15,6 +15,8 @@ from tests.acceptance.fleet import Fleet, fleet, fleet_config
 from tests.conftest import Server, unique
 from tilefleet.errors import NotAllowed
 
+pytestmark = pytest.mark.thorough
+
 FIRST, SECOND = "ASIAFIRST", "ASIASECOND"
 
 

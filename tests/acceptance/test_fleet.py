@@ -74,6 +74,7 @@ def test_from_s3_to_s3(far: Fleet) -> None:
     assert here.json("info", f"{root}/c.zarr")["shape"] == [700, 257]
 
 
+@pytest.mark.thorough
 def test_one_place_in_s3_is_one_operations(far: Fleet) -> None:
     """Same shape, same tiles, same keys: the values tell whose they are."""
     here = far.client
@@ -99,6 +100,7 @@ def test_one_place_in_s3_is_one_operations(far: Fleet) -> None:
     np.testing.assert_array_equal(np.load(here.directory / "contested.npy"), A * 3)
 
 
+@pytest.mark.thorough
 def test_kept_by_the_fleet(far: Fleet) -> None:
     """get, verify and delete; what was staged for it and in between is gone before."""
     here = far.client
@@ -123,6 +125,7 @@ def test_a_worker_and_then_the_coordinator_are_killed(far: Fleet) -> None:
     assert_agrees(np.load(here.directory / "gram.npy"), A @ A.T)
 
 
+@pytest.mark.thorough
 def test_drained(far: Fleet) -> None:
     """The last test of each fleet: SIGTERM, and every daemon leaves with status 0, its log says so."""
     assert [far.stop(name) for name in ("w1", "w2", "coordinator")] == [0, 0, 0]

@@ -90,6 +90,7 @@ def test_operands_and_outputs_in_s3(here: Place, server: Server) -> None:
     assert_agrees(np.load(here.directory / "b2.npy"), 2 * B)
 
 
+@pytest.mark.thorough
 def test_a_bucket_that_does_not_exist(here: Place) -> None:
     for command in (
         ["transpose", "s3://no-such-bucket-here/a.npy"], ["transpose", "s3://no-such-bucket-here/a.zarr"],

@@ -212,6 +212,7 @@ async def test_a_record_nobody_can_read_ends_its_operation_and_no_other(here: Sc
     await here.state(record.id, "running")
 
 
+@pytest.mark.thorough
 async def test_a_stop_is_quick_and_the_next_leads_at_once(here: Scene) -> None:
     await started(here)
     second = here.start(here.config("c2"))
@@ -235,6 +236,7 @@ async def test_a_stand_by_takes_over_when_the_leader_is_killed(here: Scene) -> N
     assert (await here.leads(2)).leader.endswith(f":{second.pid}")
 
 
+@pytest.mark.thorough
 async def test_a_leader_elsewhere_that_falls_silent_is_succeeded(here: Scene) -> None:
     await here.store.put_new(layout.leader(4), to_json(Leader("another-host", 1, 0.0)))
     here.start()

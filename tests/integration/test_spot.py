@@ -30,9 +30,10 @@ async def metadata() -> AsyncIterator[MetadataService]:
         yield made
 
 
+@pytest.mark.thorough
 async def test_what_fits_is_finished_and_the_rest_is_done_elsewhere(here: Scene, metadata: MetadataService) -> None:
     taken = here.start(here.config("spot", metadata_url=f'"{metadata.url}"'))
-    job = here.slow(0, 1_000)
+    job = here.slow(0, 400)
     await here.send(job)
     held = await here.hear(WorkerHeartbeat, lambda message: bool(message.held))
     metadata.tokens.clear()  # it restarted: the worker asks for a new token
@@ -50,7 +51,7 @@ async def test_what_fits_is_finished_and_the_rest_is_done_elsewhere(here: Scene,
     assert (done.worker, done.attempt) == ("other", 0)
     assert isinstance(job.work, Gemm)
     product = await Reader(Stores(StoreSection())).read(job.work.out, Rect(0, 1024, 0, 1024))
-    np.testing.assert_array_equal(product, np.full((1024, 1024), 1_000 * 256.0))
+    np.testing.assert_array_equal(product, np.full((1024, 1024), 400 * 256.0))
 
 
 async def test_a_recommendation_drains_and_nothing_is_lost(here: Scene, metadata: MetadataService) -> None:
@@ -65,6 +66,7 @@ async def test_a_recommendation_drains_and_nothing_is_lost(here: Scene, metadata
     await here.jobs_gone()
 
 
+@pytest.mark.thorough
 async def test_an_interruption_after_a_recommendation_shortens_the_drain(here: Scene, metadata: MetadataService) -> None:
     process = here.start(here.config("spot", metadata_url=f'"{metadata.url}"', drain='"10 m"'))
     await here.send(here.slow(0, 100_000))

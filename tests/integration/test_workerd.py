@@ -112,6 +112,7 @@ async def test_what_cannot_be_finished_in_time_is_given_back_at_once(fleet_scene
     assert not any(isinstance(heard, JobDone) for heard in here.heard)
 
 
+@pytest.mark.thorough
 async def test_a_second_signal_leaves_at_once(fleet_scene: Scene) -> None:
     here = fleet_scene
     process = here.start(here.config("w1"))
@@ -222,6 +223,7 @@ async def test_bad_input_fails_for_good_and_the_worker_goes_on(fleet_scene: Scen
     await here.jobs_gone()
 
 
+@pytest.mark.thorough
 async def test_jobs_of_a_cancelled_operation_are_dropped(fleet_scene: Scene) -> None:
     here = fleet_scene
     await here.control("0p3rat10n000")
@@ -245,6 +247,7 @@ async def test_a_coordinator_that_does_not_know_the_worker_hears_hello_again(fle
     await here.hear(WorkerHello)
 
 
+@pytest.mark.thorough
 async def test_queues_that_are_lost_and_made_again(fleet_scene: Scene) -> None:
     import boto3
 
@@ -261,6 +264,7 @@ async def test_queues_that_are_lost_and_made_again(fleet_scene: Scene) -> None:
     await here.done(job)
 
 
+@pytest.mark.thorough
 async def test_no_queues_at_the_start(tmp_path: Path, fleet: str, moto_server: Server) -> None:
     async with Scene(tmp_path, fleet, moto_server.endpoint_url).queues:
         here = Scene(tmp_path, fleet, moto_server.endpoint_url)

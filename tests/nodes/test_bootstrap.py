@@ -34,7 +34,7 @@ from tilefleet.config import Config, FleetSection, QueuesSection, StoreSection
 from tilefleet.fleet_config import HostsSection, NodesSection, SshSection
 from tilefleet.sqs import SqsQueues
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.thorough]
 
 ENVIRONMENT = f"AWS_ACCESS_KEY_ID={ACCESS_KEY}\nAWS_SECRET_ACCESS_KEY={SECRET_KEY}\n"
 DEADLINE_S = 30.0
@@ -159,7 +159,6 @@ async def test_a_machine_may_be_the_coordinators_too(machine: Node, fleet_of_one
     assert machine.run("systemctl is-active coordinator workerd || true").split() == ["inactive", "active"]
 
 
-@pytest.mark.thorough
 async def test_a_machine_without_python_gets_one_and_may_fetch_packages_itself(
     new_node: NewNode, fleet_of_one: Fleet, artefacts: Artefacts, tmp_path: Path, network: Network
 ) -> None:
@@ -183,7 +182,6 @@ async def test_a_machine_without_python_gets_one_and_may_fetch_packages_itself(
 # ---- changing it
 
 
-@pytest.mark.thorough
 async def test_an_update_switches_and_old_releases_go(machine: Node, fleet_of_one: Fleet, artefacts: Artefacts) -> None:
     await fleet_of_one.set_up(machine, artefacts)
     releases = [changed("workerd/__init__.py", f"\nNUMBER = {n}\n") for n in range(3)]
@@ -194,7 +192,6 @@ async def test_an_update_switches_and_old_releases_go(machine: Node, fleet_of_on
     assert set(machine.run("ls /opt/tilefleet-releases").split()) == {release.version for release in releases[-2:]}
 
 
-@pytest.mark.thorough
 async def test_what_does_not_even_import_never_stops_what_runs(machine: Node, fleet_of_one: Fleet, artefacts: Artefacts) -> None:
     await fleet_of_one.set_up(machine, artefacts)
     before = facts_of(machine)
@@ -204,7 +201,6 @@ async def test_what_does_not_even_import_never_stops_what_runs(machine: Node, fl
     assert facts_of(machine) == before
 
 
-@pytest.mark.thorough
 async def test_what_does_not_start_is_rolled_back(machine: Node, fleet_of_one: Fleet, artefacts: Artefacts) -> None:
     await fleet_of_one.set_up(machine, artefacts)
     settings = machine.run("cat /etc/tilefleet/workerd.toml")
@@ -220,7 +216,6 @@ async def test_what_does_not_start_is_rolled_back(machine: Node, fleet_of_one: F
     assert machine.run("cat /etc/tilefleet/workerd.toml") == settings
 
 
-@pytest.mark.thorough
 async def test_drained_it_stays_down_and_starts_again(machine: Node, fleet_of_one: Fleet, artefacts: Artefacts) -> None:
     await fleet_of_one.set_up(machine, artefacts)
     async with fleet_of_one.connected(machine) as connection:
@@ -230,7 +225,6 @@ async def test_drained_it_stays_down_and_starts_again(machine: Node, fleet_of_on
         assert facts_of(machine)["ActiveState"] == "active"
 
 
-@pytest.mark.thorough
 async def test_undone_only_what_is_not_ours_remains(machine: Node, fleet_of_one: Fleet, artefacts: Artefacts) -> None:
     machine.run("mkdir -p /etc/tilefleet && touch /etc/tilefleet/notes")
     await fleet_of_one.set_up(machine, artefacts, fleet_of_one.plan()._replace(dead_man_s=3600))

@@ -24,6 +24,8 @@ DEADLINE_S = 20.0
 CRASHING_RUN = """
 import os, signal
 from tests.nodes.machines import Network
+
+pytestmark = pytest.mark.thorough
 node = Network().add_node()
 node.boot()
 print(node.name, flush=True)

@@ -34,6 +34,8 @@ from tilefleet.quantities import Duration
 from tilefleet.store import Stores, file_url
 from tilefleet.toml import to_toml
 
+pytestmark = pytest.mark.thorough
+
 # Speaks as our daemons do, under the name of one.
 SPEAK = """
 cat >/root/speak <<'END'

@@ -133,6 +133,7 @@ async def _unfinished(cloud: Cloud, bucket: str) -> None:
     await store.put(f"{layout.operation('3f9k2m7q0xyz')}/record.json", b"{}")
 
 
+@pytest.mark.thorough
 def test_down_says_what_has_not_ended_before_it_asks_and_keeps_data_when_told_to(cloud: Cloud) -> None:
     with Eyes(cloud.server.endpoint_url) as eyes:
         bucket = f"{cloud.name}-store"

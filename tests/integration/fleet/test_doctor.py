@@ -91,6 +91,7 @@ async def test_a_fleet_that_can_be_made_has_no_failures_and_nothing_is_made(moto
         assert "QueueUrls" not in sqs.list_queues(QueueNamePrefix=fleet)
 
 
+@pytest.mark.thorough
 async def test_a_store_is_tried_and_left_as_it_was(moto_server: Server, fleet: str) -> None:
     bucket = moto_server.new_bucket()
     with client(moto_server, "s3") as s3:
@@ -100,6 +101,7 @@ async def test_a_store_is_tried_and_left_as_it_was(moto_server: Server, fleet: s
         assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["lab/mine"]
 
 
+@pytest.mark.thorough
 async def test_where_the_fleet_has_made_its_queues_they_are_found(moto_server: Server, fleet: str) -> None:
     with client(moto_server, "sqs") as sqs:
         for which in ("operations", "jobs", "completions"):
@@ -163,11 +165,13 @@ def test_the_policies_of_a_configuration(
         ('volume = "2 GiB"', "volume", "system and tilefleet take 4 GiB"),
     ],
 )
+@pytest.mark.thorough
 async def test_what_would_not_launch(ec2: str, check: str, says: str, moto_server: Server, fleet: str) -> None:
     findings = await examine(config_of(text_of(moto_server.endpoint_url, fleet, ec2=ec2)))
     assert says in failures(findings)[check]
 
 
+@pytest.mark.thorough
 async def test_the_cap_counts_instances_of_others(moto_server: Server, fleet: str) -> None:
     with client(moto_server, "ec2") as ec2:
         image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]

@@ -13,6 +13,8 @@ from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import proxy_to, xml
 from tilefleet.errors import BadConfig
 
+pytestmark = pytest.mark.thorough
+
 OURS = ("leader/000001", "control/000001.json", "operations/3f9k2m7q0xyz/record.json", "matrices/3f9k2m7q0xyz/zarr.json",
         "fleet/nodes/n1.json")  # fmt: skip
 
@@ -91,7 +93,6 @@ async def test_of_a_bucket_that_was_given_only_our_keys_below_our_prefix_go(moto
         assert _keys(eyes, bucket) == sorted(theirs)
 
 
-@pytest.mark.thorough
 async def test_many_objects_go_in_batches(moto_server: Server, tmp_path: Path) -> None:
     settings = aws.config(moto_server.endpoint_url)
     bucket = f"{settings.fleet.name}-store"
@@ -103,7 +104,6 @@ async def test_many_objects_go_in_batches(moto_server: Server, tmp_path: Path) -
         assert f"bucket {bucket}" not in eyes.inventory()
 
 
-@pytest.mark.thorough
 async def test_each_page_of_a_listing_goes_before_the_next_is_asked_for(moto_server: Server, tmp_path: Path) -> None:
     with proxy_to(moto_server.endpoint_url) as proxy, aws.Eyes(moto_server.endpoint_url) as eyes:
         settings = aws.config(proxy.endpoint_url)

@@ -78,6 +78,7 @@ async def test_gc_shows_every_fleet_by_itself_and_removes_only_what_it_is_given(
         assert eyes.inventory() == before
 
 
+@pytest.mark.thorough
 async def test_a_fleet_is_switched_off_when_all_of_its_instances_are(moto_server: Server, tmp_path: Path) -> None:
     config = aws.config(moto_server.endpoint_url)
     async with aws.provider_of(config, tmp_path) as provider:
@@ -116,6 +117,7 @@ async def test_a_store_that_cannot_be_read_is_no_sign_of_death(moto_server: Serv
     assert await orphans._heard_at(here, "s3://nowhere-at-all/x") == (0, "")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["queue", "security group", "launch template", "role", "instance profile"])
 async def test_up_does_not_take_over_what_has_its_names_but_not_its_tag(moto_server: Server, tmp_path: Path, kind: str) -> None:
     settings = aws.config(moto_server.endpoint_url)

@@ -13,6 +13,8 @@ from tests.conftest import Server
 from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import Answer, json_answer, proxy_to, xml
 
+pytestmark = pytest.mark.thorough
+
 DESCRIBED = """<DescribeImagesResponse><imagesSet><item><imageId>ami-0f</imageId><architecture>{}</architecture>
 <name>debian-12-arm64-20261101</name><rootDeviceName>/dev/xvda</rootDeviceName><blockDeviceMapping><item>
 <deviceName>/dev/xvda</deviceName><ebs><volumeSize>30</volumeSize></ebs></item></blockDeviceMapping></item></imagesSet>
@@ -52,7 +54,6 @@ async def test_the_newest_image_of_a_system(moto_server: Server, image: str, kin
     assert asked == ([parameter] if parameter else [])
 
 
-@pytest.mark.thorough
 async def test_the_keys_of_another_machine_stay_authorized(moto_server: Server, tmp_path: Path) -> None:
     settings = aws.config(moto_server.endpoint_url)
     with aws.Eyes(moto_server.endpoint_url) as eyes:

@@ -16,6 +16,8 @@ from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import Answer, Proxy, ec2_refusal, proxy_to
 from tilefleet.errors import BadConfig, BadInput, DoesNotFit, NotAllowed, NotFound
 
+pytestmark = pytest.mark.thorough
+
 RUN = "ec2:RunInstances"
 
 
@@ -68,7 +70,6 @@ async def test_a_machine_is_tagged_for_its_node_and_so_is_its_volume(proxy: Prox
         await aws.down(provider)
 
 
-@pytest.mark.thorough
 async def test_asked_again_it_is_the_same_machine_also_without_a_token(
     eyes: aws.Eyes, moto_server: Server, tmp_path: Path
 ) -> None:
@@ -81,7 +82,6 @@ async def test_asked_again_it_is_the_same_machine_also_without_a_token(
         await aws.down(provider)
 
 
-@pytest.mark.thorough
 async def test_only_the_first_launch_asks_for_all_that_instances_need_and_one_after_something_is_gone(
     proxy: Proxy, tmp_path: Path
 ) -> None:

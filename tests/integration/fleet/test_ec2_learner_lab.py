@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import Server, unique
 from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import proxy_to
+
+pytestmark = pytest.mark.thorough
 
 GIVEN: dict[str, Any] = {
     "instance_profile": "LabInstanceProfile",

@@ -14,6 +14,8 @@ from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import Answer, ec2_refusal, proxy_to, xml
 from tilefleet.errors import Unreachable
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize(("said", "cidr"), [("203.0.113.9\n", "203.0.113.9/32"), ("2001:db8::1", "2001:db8::1/128")])
 async def test_the_public_address_is_asked_for(said: str, cidr: str) -> None:
@@ -58,7 +60,6 @@ async def test_the_address_is_the_public_one_unless_the_private_one_is_wanted(mo
         await aws.down(provider)
 
 
-@pytest.mark.thorough
 async def test_what_was_just_made_may_be_shown_late(moto_server: Server, tmp_path: Path) -> None:
     late: dict[str, list[Answer]] = {
         "ec2:AuthorizeSecurityGroupIngress": [ec2_refusal("InvalidGroup.NotFound")],
@@ -92,7 +93,6 @@ async def test_an_s3_endpoint_that_is_there_is_used_and_stays(moto_server: Serve
         assert eyes.inventory() == before
 
 
-@pytest.mark.thorough
 async def test_an_s3_endpoint_of_ours_stays_while_others_use_it(moto_server: Server, tmp_path: Path) -> None:
     with aws.Eyes(moto_server.endpoint_url) as eyes:
         vpc = eyes.ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]

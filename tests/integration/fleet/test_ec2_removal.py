@@ -12,6 +12,8 @@ from tests.integration.fleet import ec2_account as aws
 from tests.integration.fleet.aws_proxy import Answer, Kind, ec2_refusal, proxy_to
 from tilefleet.errors import NotAllowed
 
+pytestmark = pytest.mark.thorough
+
 SHARDS = 8  # of the calls, so that they run side by side
 
 
@@ -43,7 +45,6 @@ async def test_down_finishes_after_a_failure_of_any_call(moto_server: Server, tm
     assert failed >= (12 if kind == "lost" else 40) // SHARDS
 
 
-@pytest.mark.thorough
 async def test_a_group_that_is_still_in_use_is_waited_for(moto_server: Server, tmp_path: Path) -> None:
     with proxy_to(moto_server.endpoint_url) as proxy, aws.Eyes(moto_server.endpoint_url) as eyes:
         settings = aws.config(proxy.endpoint_url)

@@ -62,6 +62,7 @@ async def test_a_second_up_changes_nothing(moto_server: Server, tmp_path: Path) 
         assert eyes.inventory(settings.fleet.name) == set()
 
 
+@pytest.mark.thorough
 async def test_up_after_a_change_of_the_configuration_changes_what_follows_from_it_and_nothing_else(
     moto_server: Server, tmp_path: Path
 ) -> None:
