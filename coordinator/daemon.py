@@ -41,10 +41,11 @@ def main() -> None:
     """Run the daemon; does not return."""
     watch_parent()
     try:
-        path = Path(_parser().parse_args().config)
+        arguments = _parser().parse_args()
+        path = Path(arguments.config)
         config = _checked(load(path), path)
         logs.setup(config.log.level, daemon="coordinator", fleet=config.fleet.name)
-        asyncio.run(_run(config, path))
+        asyncio.run(_run(config, path, is_told=arguments.hear_stdin))
     except TilefleetError as error:
         print(f"coordinator: {error}", file=sys.stderr)  # noqa: T201 - before and after the log there is only stderr
         _exit(error.exit_code)
@@ -57,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     default = os.environ.get("TILEFLEET_CONFIG")
     parser.add_argument("--config", default=default, required=default is None, help="TOML file; TILEFLEET_CONFIG otherwise")
+    parser.add_argument(
+        "--hear-stdin", action="store_true", help="take clients' messages from standard input too, a line of JSON each"
+    )
     parser.add_argument("--version", action="version", version=f"coordinator {__version__}")
     return parser
 
@@ -75,7 +79,7 @@ def _exit(status: int) -> None:
     os._exit(status)  # obstore's threads must not meet an interpreter that is going away
 
 
-async def _run(config: Config, path: Path) -> None:
+async def _run(config: Config, path: Path, *, is_told: bool) -> None:
     from coordinator.runtime.leadership import newest_epoch, take_lead
     from coordinator.runtime.shell import Shell
     from tilefleet.backoff import persist
@@ -86,6 +90,7 @@ async def _run(config: Config, path: Path) -> None:
     _handle_signals(stopping, path, shells)
     stores = Stores(config.store)
     store = stores.open(config.store.url)
+    lines = await _stdin() if is_told else None
     watchdog = asyncio.create_task(_feed_watchdog(), name="watchdog")
     queues = SqsQueues(config.queues, config.fleet.name)
     await queues.__aenter__()  # left by _exit: a poll that is under way would hold a clean end up for its whole wait
@@ -101,7 +106,7 @@ async def _run(config: Config, path: Path) -> None:
         epoch = await take_lead(store, config.coordinator.beacon.s, stopping)
         if epoch is None:
             break
-        shell = Shell(config, store, stores, queues, epoch)
+        shell = Shell(config, store, stores, queues, epoch, lines)
         shells[:] = [shell]
         keeper = _keeper(config, store)
         is_told_to_stop = await shell.run(stopping)
@@ -112,6 +117,12 @@ async def _run(config: Config, path: Path) -> None:
     watchdog.cancel()
     log.info("stopped")
     await asyncio.sleep(LINGER_S)
+
+
+async def _stdin() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader
 
 
 def _keeper(config: Config, store: Store) -> asyncio.Task[None]:

@@ -49,9 +49,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A client's line. ``hold``: tell me when you are ready, and stay while this connection is open."""
+    """A client's line. ``hold``: tell me when you are ready, and stay while this connection is open. ``tell``: hand the
+    message, as it would go into the operations queue, to the coordinator."""
 
-    do: Literal["hold", "pin", "unpin", "stop"]
+    do: Literal["hold", "pin", "unpin", "stop", "tell"]
+    message: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

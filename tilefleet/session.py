@@ -52,7 +52,7 @@ class Session:
     async def connect(self) -> None:
         """Hold the embedded deployment (starting it when none runs) and find the queues. Raises what keeps us from them."""
         async with self._connecting:
-            if self._queues is not None and self._is_current():
+            if self._held is not None and self._is_current():
                 return
             await self.close()
             self._held = AsyncExitStack()
@@ -66,8 +66,10 @@ class Session:
         """Send a message. When that fails, warn: the coordinator reads the store now and then, and finds it there."""
         try:
             await self.connect()
-            assert self._queues is not None  # noqa: S101 - connect has set it or raised
-            await self._queues.operations.send([encode(message)])
+            if self._deployment is not None:
+                await self._deployment.tell(message)
+            elif self._queues is not None:
+                await self._queues.operations.send([encode(message)])
         except TilefleetError as error:
             late = f"the coordinator could not be told about operation {message.operation} and will find it later: {error}"
             warnings.warn(late, DeliveryWarning, stacklevel=2)
@@ -95,15 +97,13 @@ class Session:
         return self._deployment is None or not self._deployment.gone.is_set()
 
     async def _open(self, held: AsyncExitStack) -> None:
-        from tilefleet.sqs import SqsQueues
-
-        config, credentials = self.config, None
         if self.is_local:
             self._deployment = local.Hold(self.config)
-            deployment = await held.enter_async_context(self._deployment)
-            config = local.remote_view(self.config, deployment)
-            credentials = (deployment.access_key, deployment.secret_key)
-        queues = await held.enter_async_context(SqsQueues(config.queues, config.fleet.name, credentials=credentials))
+            await held.enter_async_context(self._deployment)
+            return
+        from tilefleet.sqs import SqsQueues
+
+        queues = await held.enter_async_context(SqsQueues(self.config.queues, self.config.fleet.name))
         await queues.resolve()
         self._queues = queues
 

@@ -16,22 +16,8 @@ from collections.abc import Sequence
 
 import typer
 
-from coordinator.cli import (  # noqa: F401  importing a family declares its commands
-    compute,
-    data,
-    deployment,
-    doctor,
-    fleet_down,
-    fleet_gc,
-    fleet_power,
-    fleet_status,
-    fleet_up,
-    operations,
-    planning,
-    remote,
-    settings,
-)
 from coordinator.cli.door import app
+from coordinator.cli.families import declare
 from tilefleet.errors import ErrorInfo, TilefleetError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -49,6 +35,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code."""
     try:
+        declare(arguments)
         app(list(arguments), prog_name="tilefleet")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0

@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-import coordinator.cli.main  # noqa: F401  importing it declares the commands
 from coordinator.cli.door import app
+from coordinator.cli.families import declare
 from coordinator.cli.help import EVERYWHERE, EXIT_CODES, as_markdown, describe, ordered
 
 _INTRODUCTION = """\
@@ -52,6 +52,7 @@ A fleet (`fleet status`; one a line with `--watch`) has `fleet`, `is_made`, `at`
 
 def text() -> str:
     """The whole page."""
+    declare()
     command = typer.main.get_command(app)
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES)
     everywhere = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in EVERYWHERE.items())

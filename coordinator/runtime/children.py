@@ -23,6 +23,7 @@ from tilefleet import parent, sd_notify
 from tilefleet.errors import BadConfig, NotAllowed, TilefleetError, Unreachable
 from tilefleet.local_state import last_lines, open_log
 
+UNREAD_LIMIT_BYTES = 2**20
 LOG_LIMIT_BYTES = 10 * 2**20
 MOST_UNREADY_ENDS = 5  # in a row, then the deployment fails; with the pauses below that takes at least 3 s
 STEADY_S = 10.0  # a child that lived this long starts again without a pause
@@ -86,6 +87,12 @@ class Child:
             self.kill()
             await process.wait()
 
+    def say(self, line: str) -> None:
+        """A line for its standard input; dropped when it does not live, or does not read."""
+        stdin = self.process.stdin if self.process is not None and self.process.returncode is None else None
+        if stdin is not None and stdin.transport.get_write_buffer_size() < UNREAD_LIMIT_BYTES:
+            stdin.write(line.encode() + b"\n")
+
     def kill(self) -> None:
         """SIGKILL, when it lives."""
         if self.process is not None and self.process.returncode is None:
@@ -123,7 +130,7 @@ class Child:
             self._log_start = log.tell()
             return await asyncio.create_subprocess_exec(
                 *command_line(self._spec),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if self._spec.is_told else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,

@@ -46,6 +46,8 @@ class ChildSpec(NamedTuple):
     arguments: tuple[str, ...]
     """After the interpreter's name."""
     environment: dict[str, str]
+    is_told: bool = False
+    """Takes messages on its standard input."""
 
 
 class Machine(NamedTuple):
@@ -67,7 +69,9 @@ def child_specs(config: Config, files: StateFiles, port: int, environment: Mappi
             ("-P", "-m", "coordinator.runtime.standin", "--port", str(port)),
             standin_environment(environment, keys) | one_thread,
         ),
-        ChildSpec(COORDINATOR, ("-P", "-m", "coordinator.daemon", "--config", daemon), base | one_thread),
+        ChildSpec(
+            COORDINATOR, ("-P", "-m", "coordinator.daemon", "--config", daemon, "--hear-stdin"), base | one_thread, is_told=True
+        ),
         *(ChildSpec(name, ("-P", "-m", "workerd.daemon", "--config", path), base) for name, path in workers),
     ]
 

@@ -41,7 +41,15 @@ class Listeners(NamedTuple):
 
     async def operations(self) -> None:
         """Take up what clients submit, look at what they cancel."""
-        await self._listen(self.queues.operations, self._client_message)
+        await self._listen(self.queues.operations, lambda message: self._client_message(message.body))
+
+    async def lines(self, reader: asyncio.StreamReader) -> None:
+        """The same from clients of an embedded deployment, which its supervisor hands on; until it says no more."""
+        while line := await reader.readline():
+            try:
+                await self._client_message(line.decode())
+            except TilefleetError as error:  # what it told of lies in the store, and is found there
+                log.warning("message_refused", queue="stdin", error=str(error), body=line[:200].decode())
 
     async def completions(self) -> None:
         """Hear the workers."""
@@ -120,8 +128,8 @@ class Listeners(NamedTuple):
             return False
         return True
 
-    async def _client_message(self, message: Received) -> None:
-        said = decode_client(message.body)
+    async def _client_message(self, body: str) -> None:
+        said = decode_client(body)
         self._check_fleet(said.fleet)
         if isinstance(said, Cancel) and said.operation in self.adopting:
             self.tell(CancelAsked(said.operation))

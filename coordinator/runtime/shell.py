@@ -46,11 +46,14 @@ class _Ended(Exception):
 class Shell:
     """One term of leadership."""
 
-    def __init__(self, config: Config, store: Store, stores: Stores, queues: SqsQueues, epoch: int) -> None:
+    def __init__(
+        self, config: Config, store: Store, stores: Stores, queues: SqsQueues, epoch: int, lines: asyncio.StreamReader | None = None
+    ) -> None:
         self._config = config
         self._store = store
         self._queues = queues
         self._epoch = epoch
+        self._lines = lines
         self._leader = Leader.this_process().name
         self._journal = Journal(store, stores, epoch)
         wall_offset = time.time() - time.monotonic()
@@ -87,6 +90,8 @@ class Shell:
             ("inbox", self._ears.inbox(inbox_s)), ("retention", self._retention.run()),
         ):  # fmt: skip
             tasks.create_task(loop, name=name)
+        if self._lines is not None:
+            tasks.create_task(self._ears.lines(self._lines), name="lines")
 
     def tell(self, event: Event) -> None:
         """Queue an event for the scheduler."""

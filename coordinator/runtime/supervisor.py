@@ -201,6 +201,8 @@ class Supervisor:
             case "pin" | "unpin":
                 self._deployment = msgspec.structs.replace(self._deployment, is_pinned=request.do == "pin")
                 self._tell(Answer("pinned" if self._deployment.is_pinned else "unpinned"), {writer})
+            case "tell":  # one that is lost lies in the store, where a coordinator looks when it starts, and now and then
+                next(child for child in self._children if child.name == COORDINATOR).say(request.message)
             case "stop":
                 self._stop.set()
 

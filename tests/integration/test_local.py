@@ -142,6 +142,28 @@ async def test_life_of_a_deployment(config: Config, monkeypatch: pytest.MonkeyPa
     assert not await local.shut_down(config)
 
 
+ADD = """
+import sys
+import numpy as np
+import tilefleet
+with tilefleet.connect() as client:
+    operation = client.add(np.eye(3), np.eye(3))
+    operation.wait()
+    total = np.asarray(operation.result())
+assert (total == 2 * np.eye(3)).all()
+print([name for name in ("aioboto3", "aiobotocore", "aiohttp") if name in sys.modules])
+"""
+
+
+async def test_a_client_needs_no_client_of_the_queues(config: Config) -> None:
+    """And is heard at once: the coordinator would find its operation by itself after half a minute."""
+    async with local.hold(config):
+        environment = {**os.environ, "TILEFLEET_STATE": config.local.state_dir}
+        client = await asyncio.create_subprocess_exec(sys.executable, "-c", ADD, env=environment, stdout=subprocess.PIPE)
+        said, _ = await asyncio.wait_for(client.communicate(), 20)
+    assert (client.returncode, said) == (0, b"[]\n")
+
+
 def check_private(files: StateFiles, deployment: Deployment) -> None:
     for directory in (files.root, files.store, files.run, files.logs):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700

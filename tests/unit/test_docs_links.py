@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import pytest
 import typer.main
 
-import coordinator.cli.main  # noqa: F401 - importing it declares the commands
 from coordinator.cli.door import app
+from coordinator.cli.families import declare
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -21,6 +21,7 @@ SHOWN = [page for page in PAGES if page.name != "cli.md"]  # that one is made fr
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _SHELLS = {"sh", "bash", "console"}
+declare()
 TREE: Any = typer.main.get_command(app)
 UsageError: Any = typer.BadParameter.__base__  # of click, or of the copy of it in newer typers
 
