@@ -1,4 +1,4 @@
-"""Which module declares which commands, so that a command loads its own family and no other: all of them take a third of a second.
+"""Which module declares which commands: a command loads its own family and no other, as all take a third of a second to load.
 
 The rule: what is not found here is looked for everywhere, as help, completion and mistakes in the command line need it.
 """

@@ -47,8 +47,15 @@ class Shell:
     """One term of leadership."""
 
     def __init__(
-        self, config: Config, store: Store, stores: Stores, queues: SqsQueues, epoch: int, lines: asyncio.StreamReader | None = None
+        self,
+        config: Config,
+        store: Store,
+        stores: Stores,
+        queues: SqsQueues,
+        epoch: int,
+        lines: asyncio.StreamReader | None = None,
     ) -> None:
+        """``lines``: where clients' messages come beside the queue."""
         self._config = config
         self._store = store
         self._queues = queues
