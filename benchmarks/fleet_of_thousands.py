@@ -17,6 +17,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from pathlib import Path
 from typing import NamedTuple
 
 from coordinator.core.commands import SavePlan, SendJobs, WriteStatus
@@ -315,11 +316,13 @@ def main(n_workers: str, side: str, seed: str = "1") -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever had: kilobytes on Linux, bytes on macOS."""
+    """The most memory that this program ever had. Not ``ru_maxrss`` on Linux, which keeps what the parent had when it forked."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:")) * 1024
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 if __name__ == "__main__":

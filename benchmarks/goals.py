@@ -206,7 +206,7 @@ def bytes_ratio(case: Case | None, peer: str) -> Spread | None:
 def least_bytes(about: dict[str, Any], memory_bytes: int) -> float:
     """For a product of elements of eight bytes, in a memory of that size."""
     m, k, n = about["m"], about["k"], about["n"]
-    return 8 * max(2 * m * n * k / math.sqrt(memory_bytes / 8), m * k + k * n + m * n)
+    return float(8 * max(2 * m * n * k / math.sqrt(memory_bytes / 8), m * k + k * n + m * n))
 
 
 def _inverse(value: Spread | None) -> Spread | None:

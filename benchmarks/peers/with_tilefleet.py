@@ -4,6 +4,7 @@ which stays on.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -23,7 +24,8 @@ class WithTilefleet:
         self._state = places.STATES / str(options.get("state", "tilefleet"))
         self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._config = self._state.with_suffix(".toml")
-        lines = ["[local]", f"workers = {options.get('workers', 2)}"]
+        self._n_workers = int(options.get("workers", 2))
+        lines = ["[local]", f"workers = {self._n_workers}"]
         lines += [f'memory = "{options["memory"]}"'] if "memory" in options else []
         lines += ["[log]", f'level = "{options["log"]}"'] if "log" in options else []
         self._config.write_text("\n".join([*lines, *_store_lines()]) + "\n")
@@ -39,17 +41,23 @@ class WithTilefleet:
         small = np.ones((64, 64))
         for _ in range(3):
             self._client.multiply(small, small).wait()
-        self._workers = [
-            {"memory_bytes": worker.memory_bytes, "cores": worker.cores, "flops_per_s": worker.flops_per_s}
-            for worker in self._client.control().workers
-        ]
+        self._workers = self._listed()
+
+    def _listed(self) -> list[dict[str, Any]]:
+        """The workers as the coordinator lists them, once its beacon has told of all."""
+        for _ in range(100):
+            workers = self._client.control().workers
+            if len(workers) == self._n_workers:
+                break
+            time.sleep(0.1)
+        return [{"memory_bytes": one.memory_bytes, "cores": one.cores, "flops_per_s": one.flops_per_s} for one in workers]
 
     def do(self, step: Step) -> Told:
         if step.kind == "small":
             return self._small(step.more["n"])
         if step.kind == "command":
             return self._command(step.more["arguments"])
-        began_at = time.time()
+        began_at = datetime.datetime.now(datetime.UTC).isoformat()
         operation = getattr(self._client, step.kind)(*self._operands(step), **self._arguments(step))
         status = operation.wait()
         return Told(dict(status.phases_s), self._facts(operation.id, status) | {"began_at": began_at})

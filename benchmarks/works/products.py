@@ -10,7 +10,7 @@ from benchmarks.works import Bench, Outcome, Work
 
 FLOAT_PEERS = ("tilefleet", "numpy", "dask-threads", "dask-cluster", "cubed", "ray")
 INTEGER_PEERS = ("tilefleet", "numpy", "dask-threads")
-QUICK_LARGEST = 4096
+QUICK_SUM, QUICK_WIDE = 2048, (500,)
 
 
 def product(m: int, k: int, n: int, dtype: str, low: int = 0, high: int = 10) -> Operation:
@@ -52,7 +52,7 @@ def _square(bench: Bench, dtype: str, n: int) -> Outcome:
 
 
 def _wide(bench: Bench) -> Outcome:
-    m, k = (4000, 1000) if bench.is_quick else (20000, 2000)
+    m, k = (3000, 600) if bench.is_quick else (20000, 2000)
     return measured(bench, [product(m, k, m, "float64")], FLOAT_PEERS)
 
 
@@ -64,12 +64,12 @@ def _deep(bench: Bench) -> Outcome:
 def _int64(bench: Bench) -> Outcome:
     sizes = bench.sizes or ((1000,) if bench.is_quick else (1000, 1500, 2000))
     small = [product(n, n, n, "int64") for n in sizes]
-    wide = [product(n, n, n, "int64", -(2**31), 2**31) for n in sizes]
+    wide = [product(n, n, n, "int64", -(2**31), 2**31) for n in (QUICK_WIDE if bench.is_quick else sizes)]
     return measured(bench, [*small, *wide], INTEGER_PEERS)
 
 
 def _add(bench: Bench) -> Outcome:
-    sizes = bench.sizes or (QUICK_LARGEST if bench.is_quick else 8192,)
+    sizes = bench.sizes or (QUICK_SUM if bench.is_quick else 8192,)
     return measured(bench, [total(n, "float64") for n in sizes], ("tilefleet", "copy", "numpy", "dask-threads", "cubed"))
 
 

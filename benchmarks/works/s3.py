@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks import matrices
 from benchmarks.children import PeerFailedError
 from benchmarks.peers.opening import store_of
@@ -11,17 +13,19 @@ from benchmarks.works import Bench, Outcome, Work
 from benchmarks.works.products import product
 
 PEERS = ("tilefleet", "numpy", "dask-threads", "dask-cluster", "cubed")
+QUICK_PEERS = ("tilefleet", "dask-threads", "cubed")
 CLIENTS = ("client-store", "client-obstore", "client-boto3", "client-aioboto3", "client-s3fs")
 
 
 def _product(bench: Bench) -> Outcome:
     n = bench.sizes[0] if bench.sizes else 2048 if bench.is_quick else 8192
-    operation = product(n, n, n, "float64")
+    operation = replace(product(n, n, n, "float64"), name=f"float64 {n}² in S3")
     with s3() as variables:
         urls = [f"s3://{BUCKET}/{matrix.name}.zarr" for matrix in (operation.a, operation.b)]
         for matrix, url in zip((operation.a, operation.b), urls, strict=True):
             matrices.fill(matrix, store_of(url))
-        children, failed = bench.pool.only(bench.chosen(PEERS), {"state": "s3"}, variables)
+        peers = bench.chosen(QUICK_PEERS if bench.is_quick else PEERS)
+        children, failed = bench.pool.only(peers, {"state": "s3"}, variables)
         case = interleave(operation, children, bench.rounds, bench.say, (urls[0], urls[1]), f"s3://{BUCKET}")
         bench.pool.only(())
     case.failed = failed | case.failed
@@ -33,7 +37,7 @@ def _clients(bench: Bench) -> Outcome:
     cases = [Case(kind, {"objects": n, "at_once": 4, "object_bytes": 32 << 20}) for kind in ("put", "get")]
     with s3() as variables:
         children, failed = bench.pool.only(bench.chosen(CLIENTS), None, variables)
-        for number in range(-1, bench.rounds):
+        for number in range(0 if bench.is_quick else -1, bench.rounds):
             for child in in_turn(children, number):
                 for case in cases:
                     if child.name in case.failed:

@@ -39,7 +39,7 @@ def lanes(logs: Path, facts: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """By worker: its jobs of the operation that these facts are about, with spans in seconds since that was asked for."""
     found: dict[str, list[dict[str, Any]]] = {}
     for log in sorted(logs.glob("w*.log")):
-        if jobs := list(jobs_in(log, facts["operation"], facts["began_at"])):
+        if jobs := list(jobs_in(log, facts["operation"], seconds(facts["began_at"]))):
             found[jobs[0]["worker"]] = jobs
     return found
 
@@ -51,10 +51,14 @@ def jobs_in(log: Path, operation: str, began: float) -> Iterator[dict[str, Any]]
         if line.get("operation") != operation:
             continue
         if line["event"] == "job_done":
-            start_s = datetime.datetime.fromisoformat(line["time"]).timestamp() - line["total_s"] - began
+            start_s = seconds(line["time"]) - line["total_s"] - began
         elif line["event"] == "job_spans":
             spans = [(phase, start_s + first, start_s + last) for phase, first, last in line["spans"]]
             yield {"worker": line["worker"], "job": line["job"], "spans": spans}
+
+
+def seconds(time_of_day: str) -> float:
+    return datetime.datetime.fromisoformat(time_of_day).timestamp()
 
 
 WORKS = (Work("timeline", "one float64 product, when each worker fetches, computes, checks, commits; Freivalds", _timeline),)
