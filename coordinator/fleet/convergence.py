@@ -175,7 +175,7 @@ class Convergence:
             if once:
                 await self._acting.finish()
                 return self._outcome(await self.look())
-            if not self._acting.busy and self._is_over(observed):
+            if not self._acting.busy and not observed.busy and self._is_over(observed):
                 return self._outcome(observed)  # what was judged: at a later look a new leader may lead, that has heard nobody
             await self._acting.pause(self._fleet.poll_s)
 

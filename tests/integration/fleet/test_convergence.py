@@ -372,6 +372,27 @@ async def test_a_budget_that_nobody_can_count_is_refused(world: World, monkeypat
     assert world.calls == []
 
 
+async def test_what_ends_while_it_is_looked_at_is_looked_at_again(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that is no longer named is undone; a look that began before sees it no more, but knows that it was busy."""
+    world = a_world(replace(config, hosts=HostsSection(addresses=("i-n1", "i-n2"))), is_hosts=True)
+    for number in (1, 2):
+        world.put(Machine(f"i-n{number}", f"n{number}", "running", address="192.0.2.1"))
+    leading = asyncio.create_task(world.lead())
+
+    async def slow(provider: Any, nodes: Any, ears: Any, busy: frozenset[str] = frozenset()) -> Observed:
+        if busy:
+            await asyncio.sleep(1)
+        return await look(provider, nodes, ears, busy)
+
+    try:
+        assert (await up(world)).is_converged
+        monkeypatch.setattr(convergence, "look", slow)
+        gone = await up(world, replace(desired_of(world.fleet), hosts=("i-n1",), n_workers=1))
+        assert gone == Outcome(is_converged=True, ready=("n1",))
+    finally:
+        leading.cancel()
+
+
 async def test_what_is_told_at_the_end_is_what_was_judged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A coordinator goes, and another leads a moment after everything was found well: it has heard nobody yet."""
     await up(world)
