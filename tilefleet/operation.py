@@ -21,8 +21,9 @@ from tilefleet.readers import open_reads, readers
 from tilefleet.records import OperationRecord, OperationStatus, from_json
 from tilefleet.session import Session
 
-FIRST_DELAY_S, LAST_DELAY_S = 0.005, 1.0
-LATENESS = 0.1  # wait a tenth of the time waited so far: an answer is at most a tenth late, and long waits cost few requests
+FIRST_DELAY_S = 0.005
+LATENESS, LAST_DELAY_S = 0.1, 1.0  # a tenth of the time waited so far: at most a tenth late, and long waits cost few requests
+LOCAL_LATENESS, LOCAL_LAST_DELAY_S = 0.02, 0.1  # a look into a directory costs a millisecond and no money
 ALIVE_CHECK_S = 5.0
 
 
@@ -139,6 +140,8 @@ class Watch:
         self._operation = operation
         self._started = self._heard = self._checked = time.monotonic()
         self._beacon: tuple[int, float] | None = None
+        is_local = session.is_local
+        self._lateness, self._last_s = (LOCAL_LATENESS, LOCAL_LAST_DELAY_S) if is_local else (LATENESS, LAST_DELAY_S)
 
     def heard(self) -> None:
         """The coordinator showed that it lives."""
@@ -146,7 +149,7 @@ class Watch:
 
     async def pause(self) -> None:
         waited_s = time.monotonic() - self._started
-        await asyncio.sleep(min(max(FIRST_DELAY_S, LATENESS * waited_s), LAST_DELAY_S))
+        await asyncio.sleep(min(max(FIRST_DELAY_S, self._lateness * waited_s), self._last_s))
         if time.monotonic() - self._checked >= min(ALIVE_CHECK_S, self._session.silence_s / 4):
             await self.check()
 

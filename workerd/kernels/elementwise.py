@@ -27,11 +27,11 @@ def combine(terms: Sequence[tuple[Scalar | None, np.ndarray]], is_subtraction: b
     if not rest and factor is None and (dtype is None or dtype == x.dtype):
         return x
 
-    def compute(part: Index) -> np.ndarray:
-        value = _scaled(factor, x[part])
+    def compute(part: Index, out: np.ndarray | None) -> np.ndarray:
+        value = _scaled(factor, x[part], None if rest else out)
         for other_factor, other in rest:
             scaled = _scaled(other_factor, other[part])
-            value = np.subtract(value, scaled) if is_subtraction else np.add(value, scaled)
+            value = np.subtract(value, scaled, out=out) if is_subtraction else np.add(value, scaled, out=out)
         return value
 
     return _piecewise(compute, x.shape, None, dtype)
@@ -45,29 +45,36 @@ def epilogue(product: np.ndarray, alpha: Scalar | None, beta: Scalar | None, c: 
     if alpha is None and c is None:
         return product
 
-    def compute(part: Index) -> np.ndarray:
+    def compute(part: Index, out: np.ndarray | None) -> np.ndarray:
         scaled = _scaled(alpha, product[part])
-        return scaled if c is None else np.add(scaled, _scaled(beta, c[part]))
+        return scaled if c is None else np.add(scaled, _scaled(beta, c[part]), out=out)
 
     return _piecewise(compute, product.shape, product)
 
 
 def _piecewise(
-    compute: Callable[[Index], np.ndarray], shape: tuple[int, ...], reusable: np.ndarray | None, dtype: np.dtype | None = None
+    compute: Callable[[Index, np.ndarray | None], np.ndarray],
+    shape: tuple[int, ...],
+    reusable: np.ndarray | None,
+    dtype: np.dtype | None = None,
 ) -> np.ndarray:
+    """``compute`` gives a piece of the result; it may put it right into the array that it gets for that, or another."""
     with np.errstate(all="ignore"):
-        computed = compute(np.s_[:0]).dtype
+        computed = compute(np.s_[:0], None).dtype
         dtype = dtype or computed
         is_real_part = computed.kind == "c" and dtype.kind not in "bc"  # what a cast keeps, with a warning
         is_reused = reusable is not None and reusable.dtype == dtype and reusable.flags.writeable
         out = reusable if reusable is not None and is_reused else np.empty(shape, dtype)
         for part in pieces(out):
-            out[part] = compute(part).real if is_real_part else compute(part)
+            target = out[part] if dtype == computed else None
+            piece = compute(part, target)
+            if piece is not target:
+                out[part] = piece.real if is_real_part else piece
     return out
 
 
-def _scaled(factor: Scalar | None, x: np.ndarray) -> np.ndarray:
-    return x if factor is None else np.asarray(np.multiply(factor, x))
+def _scaled(factor: Scalar | None, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    return x if factor is None else np.asarray(np.multiply(factor, x, out=out))
 
 
 def count_differences(actual: np.ndarray, expected: np.ndarray) -> tuple[int, int]:
