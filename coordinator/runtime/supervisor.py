@@ -159,6 +159,7 @@ class Supervisor:
             elif time.monotonic() - needed_at > GRACE_S:
                 _log.info("deployment_idle")
                 self._stop.set()
+                return
 
     async def _watch_logs(self) -> None:
         while True:
