@@ -15,6 +15,7 @@ Held = tuple[str, str, int, int]
 """(operation, stage, index, attempt)."""
 
 GATHER_S = 0.2  # after a worker appears, wait that long for its fellows before planning for them
+HEARD_STEP_S = 4.0  # people are told to within that when a worker was heard, which is less than a heartbeat
 MOST_DEPARTED = 200  # of those that left for a reason; the keeper looks every quarter of a minute
 GATHER_AT_MOST_S = 3.0  # but no longer after the first: of a thousand nodes one starts at any moment
 
@@ -27,18 +28,30 @@ class Worker(msgspec.Struct):
     held: tuple[Held, ...] = ()
     heartbeat: float = 0.0
     """When ``held`` was last reported."""
-    _described: tuple[tuple[Held, ...], tuple[str, ...]] = ((), ())
-    """What it held when it was last described, and how."""
+    _view: WorkerView | None = None
+    _viewed: tuple[Held, ...] = ()
+    """What was last shown, and what it held then."""
 
     def view(self, wall_offset: float) -> WorkerView:
-        """For people. What it holds seldom differs from one look to the next, and is put into words only then."""
-        if self._described[0] != self.held:
-            self._described = self.held, tuple(f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(self.held))
+        """For people. Made anew when it holds something else, or was heard since by more than ``HEARD_STEP_S``: of ten thousand
+        workers, most show what they showed a beacon ago."""
+        heard_at, view = self.heard + wall_offset, self._view
+        if view is None or self._viewed != self.held or heard_at - view.heard_at >= HEARD_STEP_S:
+            view = self._view = self._described(heard_at)
+            self._viewed = self.held
+        return view
+
+    def _described(self, heard_at: float) -> WorkerView:
         hello = self.hello
+        jobs = tuple(f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(self.held))
         return WorkerView(
             hello.worker, hello.incarnation, hello.version, hello.cores, hello.memory_bytes, hello.flops_per_s,
-            hello.bytes_per_s, self.heard + wall_offset, len(self.held), self._described[1],
+            hello.bytes_per_s, heard_at, len(jobs), jobs,
         )  # fmt: skip
+
+    def introduce(self, hello: WorkerHello) -> None:
+        """The same incarnation says again who it is."""
+        self.hello, self._view = hello, None
 
 
 class Workers:
@@ -47,6 +60,8 @@ class Workers:
     def __init__(self) -> None:
         self._by_name: dict[str, Worker] = {}
         """In the order in which they were heard: the silent ones come first."""
+        self._names: list[str] = []
+        """All, in order, as of the last look."""
         self._oldest = self._newest = float("-inf")
         """When a worker was first added where none was, and when one was last."""
         self.departed: dict[str, str] = {}
@@ -69,7 +84,7 @@ class Workers:
         """Take a worker up; the earlier incarnation that it replaces, if there was one."""
         known = self._by_name.get(message.worker)
         if known is not None and known.hello.incarnation == message.incarnation:
-            known.hello = message
+            known.introduce(message)
             self.heard(message.worker, message.incarnation, now)
             return None
         if not self._by_name:
@@ -121,4 +136,6 @@ class Workers:
 
     def views(self, wall_offset: float) -> tuple[WorkerView, ...]:
         """For the control object; ``wall_offset`` turns the scheduler's clock into seconds since 1970."""
-        return tuple(self._by_name[name].view(wall_offset) for name in sorted(self._by_name))
+        if self._by_name.keys() != set(self._names):
+            self._names = sorted(self._by_name)
+        return tuple(self._by_name[name].view(wall_offset) for name in self._names)
