@@ -21,11 +21,12 @@ from tests.nodes.runs import claim
 DEADLINE_S = 20.0
 
 # A test run that dies as a run must not: without a chance to clean up.
+pytestmark = pytest.mark.thorough
+
 CRASHING_RUN = """
 import os, signal
 from tests.nodes.machines import Network
 
-pytestmark = pytest.mark.thorough
 node = Network().add_node()
 node.boot()
 print(node.name, flush=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+DEADLINE_S = 60.0
+
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Looks again and again, for as long as a test may take."""
-
-    def look() -> None:
+    """Looks again and again, up to a minute."""
+    async with asyncio.timeout(DEADLINE_S):
         while not is_so():
-            time.sleep(0.01)
-
-    await asyncio.to_thread(look)
+            await asyncio.sleep(0.01)
 
 
 async def written(path: Path) -> None:
