@@ -88,7 +88,7 @@ class Product:
         """Hand it in; each time times another number, as what was computed before is not computed again."""
         self.prepare()
         self._alpha += 1
-        operands = [self._person.place(f"{name}.npy") for name in ("a", "b")]
+        operands = [self._person.place(f"{name}.zarr") for name in ("a", "b")]
         self.id = self._person.say("multiply", *operands, "--alpha", f"{self._alpha}", "--no-wait", "--quiet").stdout.strip()
 
     def shown(self) -> Any:
@@ -122,7 +122,7 @@ class Product:
         return self.shown()
 
     def _operand(self, name: str, seed: str) -> Any:
-        made = self._person.told_by("random", f"{N}x{N}", self._person.place(f"{name}.npy"), "--seed", seed)
+        made = self._person.told_by("random", f"{N}x{N}", self._person.place(f"{name}.zarr"), "--seed", seed)
         return self._fetched(made["id"], f"{name}.npy")
 
     def _fetched(self, id_: str, name: str) -> Any:

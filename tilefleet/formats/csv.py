@@ -25,6 +25,7 @@ _PIECE_ELEMENTS = 2**17  # elements encoded at a time
 _NEWLINE, _COMMA = b"\n,"
 _BLANKS = b" \t"
 _BOM = b"\xef\xbb\xbf"
+_PLAIN = b"0123456789.eE-,\n"  # all that programs write of finite floats; of these, only separators are not above ","
 
 _BLANKS_AROUND = re.compile(rb"[ \t]*([,\n])[ \t]*")
 _QUOTED = re.compile(rb'(^|(?<=[,\n]))"[ \t]*([^",\n]*?)[ \t]*"(?=[,\n]|\Z)')
@@ -81,8 +82,8 @@ def scan(text: bytes, cols: int = 0, dtype: str = "bool", *, is_typed: bool = Fa
     """
     for offset, piece in _pieces(text):
         clean = _clean(piece)
-        if clean:
-            cols = cols or clean.count(b",", 0, clean.index(b"\n")) + 1
+        if clean.text:
+            cols = cols or clean.text.count(b",", 0, clean.text.index(b"\n")) + 1
             found = _scan_piece(clean, cols, dtype, is_typed=is_typed)
             if found is None:
                 _read_slowly(piece, offset, cols, None if is_typed else np.dtype(complex))
@@ -126,8 +127,20 @@ def _line_end(text: bytes, position: int) -> int:
     return len(text) if newline < 0 else newline + 1
 
 
-def _clean(text: bytes) -> bytes:
-    """The same fields without blanks around them, quotes, leading plus signs, carriage returns and blank lines."""
+class _Clean(NamedTuple):
+    """Lines without blanks around fields, quotes, leading plus signs, carriage returns and blank lines."""
+
+    text: bytes
+    is_plain: bool
+    """There is nothing but ``_PLAIN`` in it."""
+
+
+def _clean(text: bytes) -> _Clean:
+    is_plain = not text.translate(None, _PLAIN)
+    return _Clean(_without_blank_lines(text if is_plain else _cleaned(text)), is_plain)
+
+
+def _cleaned(text: bytes) -> bytes:
     text = text.removeprefix(_BOM)
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").removesuffix(b"\r")
@@ -139,18 +152,20 @@ def _clean(text: bytes) -> bytes:
         text = _QUOTED.sub(rb"\2", text)
     if b"+" in text and (b",+" in text or b"\n+" in text or text.startswith(b"+")):
         text = _PLUS.sub(b"", text)
+    return text
+
+
+def _without_blank_lines(text: bytes) -> bytes:
     if b"\n\n" in text or text.startswith(b"\n"):
         text = re.sub(rb"\n\n+", b"\n", text).lstrip(b"\n")
     return text if not text or text.endswith(b"\n") else text + b"\n"
 
 
-def _field_ends(clean: bytes, cols: int) -> np.ndarray | None:
+def _field_ends(clean: _Clean, cols: int) -> np.ndarray | None:
     """Where the separator after each field is, row by row; None when some line does not have ``cols`` fields."""
-    raw = np.frombuffer(clean, np.uint8)
-    is_end = raw == _NEWLINE
-    n_rows = np.count_nonzero(is_end)
-    np.logical_or(is_end, raw == _COMMA, out=is_end)
-    ends = np.flatnonzero(is_end)
+    raw = np.frombuffer(clean.text, np.uint8)
+    ends = np.flatnonzero(raw <= _COMMA if clean.is_plain else (raw == _NEWLINE) | (raw == _COMMA))
+    n_rows = clean.text.count(b"\n")
     is_even = len(ends) == n_rows * cols and bool((raw[ends[cols - 1 :: cols]] == _NEWLINE).all())
     return ends if is_even else None
 
@@ -167,29 +182,35 @@ def _fields(clean: bytes, ends: np.ndarray) -> pa.StringArray:
 # ---- fields to elements ---------------------------------------------------------------------------------------------
 
 
-def _scan_piece(clean: bytes, cols: int, dtype: str, *, is_typed: bool) -> str | None:
-    """The widest type of what came before and this; None when it is ragged or not of numbers."""
+def _scan_piece(clean: _Clean, cols: int, dtype: str, *, is_typed: bool) -> str | None:
+    """The widest type of what came before and this; None when it is ragged or not of numbers.
+
+    Plain text with a point in it can be nothing narrower or wider than float64; whether each field is a number shows when it is
+    parsed.
+    """
     ends = _field_ends(clean, cols)
     if ends is None or is_typed:
         return None if ends is None else dtype
-    fields = _fields(clean, ends)
     candidates = [name for name in ("int64", "float64") if np.can_cast(dtype, name)]
-    if b"." in clean:
+    if b"." in clean.text:
+        if clean.is_plain:
+            return widest((dtype, "float64"))
         candidates = candidates[-1:]  # none of them integers: do not try
+    fields = _fields(clean.text, ends)
     for name in candidates:
-        if _cast(clean, fields, np.dtype(name)) is not None:
+        if _cast(clean.text, fields, np.dtype(name)) is not None:
             return name
-    if _WORDS.fullmatch(clean):
+    if _WORDS.fullmatch(clean.text):
         return dtype
-    return "complex128" if _cast(clean, fields, np.dtype(complex)) is not None else None
+    return "complex128" if _cast(clean.text, fields, np.dtype(complex)) is not None else None
 
 
 def _parse_piece(piece: bytes, offset: int, cols: int, dtype: np.dtype) -> np.ndarray:
     clean = _clean(piece)
-    if not clean:
+    if not clean.text:
         return np.empty((0, cols), dtype)
     ends = _field_ends(clean, cols)
-    values = None if ends is None else _cast(clean, _fields(clean, ends), dtype)
+    values = None if ends is None else _cast(clean.text, _fields(clean.text, ends), dtype)
     if values is None:
         values = np.array(_read_slowly(piece, offset, cols, dtype), dtype)
     return values.reshape(-1, cols)
