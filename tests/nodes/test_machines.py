@@ -20,9 +20,9 @@ from tests.nodes.runs import claim
 
 DEADLINE_S = 20.0
 
-# A test run that dies as a run must not: without a chance to clean up.
 pytestmark = pytest.mark.thorough
 
+# A test run that dies as a run must not: without a chance to clean up.
 CRASHING_RUN = """
 import os, signal
 from tests.nodes.machines import Network

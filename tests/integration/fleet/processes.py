@@ -12,7 +12,7 @@ DEADLINE_S = 60.0
 async def until(is_so: Callable[[], bool]) -> None:
     """Looks again and again, up to a minute."""
     async with asyncio.timeout(DEADLINE_S):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(0.01)
 
 
