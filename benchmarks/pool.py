@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,9 +31,13 @@ class Pool:
         for key in [key for key in self._children if key not in wanted]:
             self._children.pop(key).close()
         failed = {}
-        for key, name in wanted.items():
+        with ThreadPoolExecutor() as threads:  # side by side: nothing is timed before all are warm
+            started = {
+                key: threads.submit(Child, name, options, variables) for key, name in wanted.items() if key not in self._children
+            }
+        for key, child in started.items():
             try:
-                self._children[key] = self._children.get(key) or Child(name, options, variables)
+                self._children[key] = child.result()
             except PeerFailedError as error:
-                failed[name] = str(error)
+                failed[wanted[key]] = str(error)
         return [self._children[key] for key in wanted if key in self._children], failed

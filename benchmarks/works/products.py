@@ -10,6 +10,7 @@ from benchmarks.works import Bench, Outcome, Work
 
 FLOAT_PEERS = ("tilefleet", "numpy", "dask-threads", "dask-cluster", "cubed", "ray")
 INTEGER_PEERS = ("tilefleet", "numpy", "dask-threads")
+QUICK_PEERS = ("tilefleet", "numpy", "dask-threads", "ray")  # beside float64, which has all
 QUICK_SUM, QUICK_WIDE = 2048, (500,)
 
 
@@ -34,7 +35,7 @@ def measured(bench: Bench, operations: Sequence[Operation], peers: tuple[str, ..
 
 
 def _float64(bench: Bench) -> Outcome:
-    sizes = bench.sizes or ((512, 1024, 2048) if bench.is_quick else (1024, 2048, 4096, 8192))
+    sizes = bench.sizes or ((512, 2048) if bench.is_quick else (1024, 2048, 4096, 8192))
     return measured(bench, [product(n, n, n, "float64") for n in sizes], FLOAT_PEERS)
 
 
@@ -48,17 +49,17 @@ def _complex128(bench: Bench) -> Outcome:
 
 def _square(bench: Bench, dtype: str, n: int) -> Outcome:
     sizes = bench.sizes or (n // 4 if bench.is_quick else n,)
-    return measured(bench, [product(n, n, n, dtype) for n in sizes], FLOAT_PEERS)
+    return measured(bench, [product(n, n, n, dtype) for n in sizes], QUICK_PEERS if bench.is_quick else FLOAT_PEERS)
 
 
 def _wide(bench: Bench) -> Outcome:
     m, k = (3000, 600) if bench.is_quick else (20000, 2000)
-    return measured(bench, [product(m, k, m, "float64")], FLOAT_PEERS)
+    return measured(bench, [product(m, k, m, "float64")], QUICK_PEERS if bench.is_quick else FLOAT_PEERS)
 
 
 def _deep(bench: Bench) -> Outcome:
-    m, k = (1000, 8000) if bench.is_quick else (2000, 60000)
-    return measured(bench, [product(m, k, m, "float64")], FLOAT_PEERS)
+    m, k = (1000, 4000) if bench.is_quick else (2000, 60000)
+    return measured(bench, [product(m, k, m, "float64")], QUICK_PEERS if bench.is_quick else FLOAT_PEERS)
 
 
 def _int64(bench: Bench) -> Outcome:
