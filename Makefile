@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-nodes test-thorough test-without-nodes test-slow test-newest test-floor soak soak-simulation docs bench bench-quick system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-thorough test-slow test-newest test-floor soak soak-simulation docs bench bench-quick system-packages clean
 
 help:
 	@echo "make demo       two workers multiply and add matrices here, checked and timed"
@@ -50,16 +50,14 @@ $(VENV)/.installed-test: $(INSTALLED_BY)
 	@python=$$(tools/python.sh default) && tools/venv.sh $(VENV) "$$python" known-good test
 	@touch $(VENV)/.installed $@
 
-# The nodes wait more than they compute, and so they run beside everything else; what their tests say comes at the end.
-test: system-packages check
-	@MAKE="$(MAKE)" tools/both.sh test-without-nodes test-nodes
+# One after the other: side by side they take as long, as all of them compute, and what waits for a deadline misses it.
+test: system-packages check test-units test-processes test-nodes
 	@echo "All tests passed."
 
-test-without-nodes: test-units test-processes
-
-# What continuous integration runs beside: more variants, other servers, an account's fleet whose instances boot, other Pythons.
+# Before a release, in about half an hour: more variants, other servers, an account's fleet whose instances boot, other Pythons.
 test-thorough: $(VENV)/.installed-test system-packages
 	@echo "Thorough tests"
+	@$(BIN)/python $(PYTEST) -n 2 -m "thorough and not exhaustive" tests/conformance
 	@$(BIN)/python $(PYTEST) -n 3 --dist loadfile -m "thorough and not exhaustive" tests/integration tests/acceptance
 	@$(BIN)/python $(PYTEST) -m "thorough and not exhaustive" tests/nodes
 	@$(MAKE) test-newest test-floor

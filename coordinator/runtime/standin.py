@@ -2,7 +2,8 @@
 
 The rules: it listens on 127.0.0.1 only and serves only requests signed with this deployment's access key, so other users
 of the machine cannot read or send jobs; it ends at once with its supervisor. moto handles each connection in a thread of
-its own without locking a queue: here the SQS calls go one at a time, or a message sent during a delete is lost
+its own without locking: here the SQS calls go one at a time, or a message sent during a delete is lost, and so do puts that
+create an object only where there is none, or two succeed
 (docs/adr/0003-embedded-stand-in.md).
 """
 
@@ -35,7 +36,7 @@ _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/[^/]*/[^/]*/([^/]*)/")
 
 
 class Gate:
-    """WSGI middleware: lets requests with one access key pass, and those to SQS one at a time."""
+    """WSGI middleware: lets requests with one access key pass; of those to SQS, and of those that create, one at a time."""
 
     def __init__(self, application: Application, access_key: str, turn: threading.Condition) -> None:
         self._application = application
@@ -50,9 +51,12 @@ class Gate:
             )
         if environ.get("PATH_INFO", "").startswith("/moto-api"):
             return _refuse(start_response, HTTPStatus.FORBIDDEN, "AccessDenied", "the stand-in has no admin pages")
-        if signed[2] != "sqs":
-            return self._application(environ, start_response)
-        return self._in_turn(environ, start_response)
+        if signed[2] == "sqs":
+            return self._in_turn(environ, start_response)
+        if "HTTP_IF_NONE_MATCH" in environ:
+            with self._turn:
+                return self._application(environ, start_response)
+        return self._application(environ, start_response)
 
     def _in_turn(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         n_bytes = int(environ.get("CONTENT_LENGTH") or 0)

@@ -93,6 +93,7 @@ def test_a_worker_drains(here: Place, product: str, operands: tuple[np.ndarray, 
     assert stop["event"] == "child_ended"
 
 
+@pytest.mark.thorough
 def test_the_coordinator_is_restarted(here: Place, product: str, operands: tuple[np.ndarray, ...]) -> None:
     pid = here.kill("coordinator", signal.SIGTERM)
     until(lambda: not psutil.pid_exists(pid), "the coordinator left")

@@ -60,6 +60,7 @@ def loaded(path: Path) -> np.ndarray:
     return np.asarray(np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=","))
 
 
+@pytest.mark.thorough
 def test_from_s3_to_s3(far: Fleet) -> None:
     here = far.client
     root = f"{here.config.store.url.rsplit('/', 1)[0]}/user"
@@ -133,6 +134,7 @@ def test_drained(far: Fleet) -> None:
     assert '"stopped"' in far.log("coordinator").read_text()
 
 
+@pytest.mark.thorough
 def test_one_leads_and_the_other_takes_over(tmp_path: Path, moto_server: Server) -> None:
     config = fleet_config(moto_server, moto_server, moto_server.new_bucket())
     with fleet(tmp_path, config, "w1") as made:

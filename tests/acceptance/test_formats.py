@@ -130,6 +130,7 @@ def test_others_open_our_result_unchanged(here: Place, client: BlockingClient) -
     assert_agrees(from_zarr(kept.result().to_zarr()).compute(scheduler="synchronous"), expected, 257)
 
 
+@pytest.mark.thorough
 def test_a_mix_through_the_command(here: Place) -> None:
     """CSV × npy + zarr, into compressed text; then as a file, its corner and its description."""
     WRITERS["plain.csv"](here.directory / "x.csv", A)

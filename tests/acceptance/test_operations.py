@@ -36,6 +36,7 @@ def large(here: Place, *options: str) -> str:
     return operation
 
 
+@pytest.mark.thorough
 def test_a_small_operation_does_not_wait_for_a_large_one(here: Place) -> None:
     first = large(here)
     ended = here.run("multiply", "a.npy", "b.npy", "-o", "small.npy")

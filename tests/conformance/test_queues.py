@@ -26,7 +26,7 @@ LONG_S = 60.0  # a lease that no test outlives
 WAIT_S = 20.0  # for what is certain to come
 
 
-@pytest.fixture(params=["moto", "ministack", "memory"])
+@pytest.fixture(params=["moto", pytest.param("ministack", marks=pytest.mark.thorough), "memory"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -283,7 +283,7 @@ async def test_a_rejected_message_is_dead_with_its_reason(queues: Queues) -> Non
 # ---- what only the SQS adapter has to keep ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["moto", "ministack"], indirect=True)
+@pytest.mark.parametrize("kind", ["moto", pytest.param("ministack", marks=pytest.mark.thorough)], indirect=True)
 async def test_a_poll_whose_caller_is_cancelled_swallows_nothing(queues: SqsQueues) -> None:
     abandoned = asyncio.create_task(queues.jobs.receive(1, 2))
     await asyncio.sleep(0.5)  # until the poll waits at the server

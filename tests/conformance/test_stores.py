@@ -21,8 +21,9 @@ from tilefleet.errors import BadInput, NotAllowed, NotFound, Unreachable
 from tilefleet.quantities import Duration
 from tilefleet.store import Store, Stores, said
 
-BACKENDS = ["directory", "moto", "seaweedfs"]
-S3 = pytest.mark.parametrize("kind", ["moto", "seaweedfs"], indirect=True)
+MOTO = pytest.param("moto", marks=pytest.mark.thorough)
+BACKENDS = ["directory", MOTO, "seaweedfs"]
+S3 = pytest.mark.parametrize("kind", [MOTO, "seaweedfs"], indirect=True)
 AWKWARD = ["a b/c d", "Müller/矩阵 🚀", "50%/#one", "%20/a%2Fb", "q?x=1&y=2/+", "it's (fine)/=~!", "dots/.hidden", "x" * 200]
 
 

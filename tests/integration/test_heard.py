@@ -12,6 +12,8 @@ from tests.integration.coordinator_process import scene
 from tests.integration.workerd_process import scene as worker_scene
 from tilefleet.heard import NAME
 
+pytestmark = pytest.mark.thorough
+
 
 async def test_it_is_given_while_a_coordinator_leads_and_not_after(
     tmp_path: Path, fleet: str, moto_server: Server, monkeypatch: pytest.MonkeyPatch

@@ -188,6 +188,7 @@ def check_environment(deployment: Deployment) -> None:
             assert environment["TILEFLEET_QUEUES_SECRET_KEY"] == deployment.secret_key
 
 
+@pytest.mark.thorough
 async def test_ten_clients_at_once_get_one_deployment(config: Config) -> None:
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(client(CLIENT, config)) for _ in range(10)]
@@ -229,6 +230,7 @@ async def client(program: str, config: Config) -> AsyncIterator[asyncio.subproce
         await process.communicate()
 
 
+@pytest.mark.thorough
 async def test_it_stays_while_pinned_and_while_an_operation_is_open(config: Config) -> None:
     files = files_of(config)
     async with local.hold(config, pin=True) as deployment:

@@ -138,6 +138,7 @@ async def test_the_job_of_a_killed_worker_is_done_by_another(tmp_path: Path, fle
         assert done.worker == "w2"
 
 
+@pytest.mark.thorough
 async def test_a_job_longer_than_its_lease_is_delivered_once(tmp_path: Path, fleet: str, moto_server: Server) -> None:
     """The queue's own lease is 5 s; the worker, which has a slot free to receive the job again, renews it in time."""
     async with scene(tmp_path, fleet, moto_server.endpoint_url, lease_s=5) as here:
@@ -301,6 +302,7 @@ async def test_too_little_memory_is_said_with_what_would_do(fleet_scene: Scene) 
     assert "worker.memory of 100.0 MiB is too little" in last
 
 
+@pytest.mark.thorough
 async def test_readiness_watchdog_and_status_are_told_to_the_service_manager(fleet_scene: Scene) -> None:
     here = fleet_scene
     address = here.directory / "notify.sock"

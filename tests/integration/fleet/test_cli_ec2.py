@@ -24,6 +24,8 @@ from tilefleet.config import StoreSection
 from tilefleet.records import Control, to_json
 from tilefleet.store import Stores
 
+pytestmark = pytest.mark.thorough
+
 TIMEOUT_S = 100
 
 CONFIG = """\
@@ -108,7 +110,6 @@ def test_a_dry_run_says_what_would_be_made_and_what_it_costs_and_makes_nothing(c
     assert cloud.told_by("down", "--yes")["removed"] == []
 
 
-@pytest.mark.thorough
 def test_without_a_terminal_nothing_is_spent_that_was_not_agreed_to(cloud: Cloud) -> None:
     _, err = cloud.say("up", status=3)
     assert "cost: 2 × c7i.xlarge" in err
@@ -133,7 +134,6 @@ async def _unfinished(cloud: Cloud, bucket: str) -> None:
     await store.put(f"{layout.operation('3f9k2m7q0xyz')}/record.json", b"{}")
 
 
-@pytest.mark.thorough
 def test_down_says_what_has_not_ended_before_it_asks_and_keeps_data_when_told_to(cloud: Cloud) -> None:
     with Eyes(cloud.server.endpoint_url) as eyes:
         bucket = f"{cloud.name}-store"
@@ -164,7 +164,6 @@ def _remains(eyes: Eyes, fleet: str, control: str) -> None:
     eyes.s3.put_object(Bucket=f"{fleet}-store", Key=control, Body=b"{}")
 
 
-@pytest.mark.thorough
 def test_gc_removes_what_a_dead_fleet_left_but_its_data_and_nothing_of_a_live_or_foreign_one(cloud: Cloud) -> None:
     dead, live = unique("dead"), unique("live")
     with Eyes(cloud.server.endpoint_url) as eyes:
@@ -189,7 +188,6 @@ def test_gc_removes_what_a_dead_fleet_left_but_its_data_and_nothing_of_a_live_or
         assert eyes.inventory(live) == lives
 
 
-@pytest.mark.thorough
 @pytest.mark.slow
 def test_nodes_that_do_not_boot_are_named_replaced_and_given_up_and_nothing_is_left_after_down(cloud: Cloud) -> None:
     out, err = cloud.say("up", "--yes", "--count", "1", status=13)
@@ -207,7 +205,6 @@ def test_nodes_that_do_not_boot_are_named_replaced_and_given_up_and_nothing_is_l
     assert not cloud.told_by("status")["is_made"]
 
 
-@pytest.mark.thorough
 @pytest.mark.slow
 def test_ctrl_c_leaves_one_line_and_a_fleet_that_can_be_gone_on_with(cloud: Cloud) -> None:
     process = cloud.start("up", "--yes")

@@ -134,6 +134,7 @@ async def test_the_console_is_read_where_the_store_has_nothing(moto_server: Serv
             await aws.down(provider)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("published", ["", "rubbish\n", "ssh-ed25519 AAAA'; reboot\n"])
 async def test_what_is_no_key_is_none(moto_server: Server, tmp_path: Path, published: str) -> None:
     settings = aws.config(moto_server.endpoint_url)

@@ -28,7 +28,7 @@ from tilefleet.errors import DoesNotFit, NotAllowed, NotFound, TilefleetError, U
 from tilefleet.fleet_config import NodesSection, SshSection
 from tilefleet.quantities import Duration
 
-pytestmark = pytest.mark.skipif(bool(why_no_sshd()), reason=why_no_sshd())
+pytestmark = [pytest.mark.skipif(bool(why_no_sshd()), reason=why_no_sshd()), pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tilefleet.errors import BadConfig, DoesNotFit, NotAllowed, NotFound, Unreac
 from tilefleet.fleet_config import Ec2Section, NodesSection
 from tilefleet.store import Store, Stores
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="what runs on a node runs as root")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="what runs on a node runs as root"), pytest.mark.thorough]
 
 MACHINE = Machine("i-0123456789abcdef0", "n1", "running")
 RECORD = NodeRecord("n1", MACHINE.id)
