@@ -20,6 +20,11 @@ def cases(document: Document, work: str) -> list[Case]:
     return found
 
 
+def squares(document: Document) -> list[Case]:
+    """The float64 products of n × n, by size."""
+    return sorted(cases(document, "product-float64"), key=lambda case: case["about"]["flops"])
+
+
 def largest(document: Document, work: str) -> Case | None:
     """The case of a work with the most operations."""
     return max(cases(document, work), key=lambda case: case["about"].get("flops", 0), default=None)

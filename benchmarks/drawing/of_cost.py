@@ -8,15 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.drawing import style
-from benchmarks.findings import Document, cases, seconds, typical
+from benchmarks.findings import PEERS, Document, seconds, squares, typical
 
 USD_PER_CORE_HOUR = 0.1785 / 4  # a c7i.xlarge in us-east-1, on demand
-WORK = "product-float64"
-PEERS = ("numpy", "dask-threads", "dask-cluster", "cubed", "ray", "tilefleet")
 
 
 def draw(document: Document) -> Any:
-    found = sorted(cases(document, WORK), key=lambda case: case["about"]["flops"])
+    found = squares(document)
     if len(found) < 2:
         return None
     cores = document["machine"]["cores"]
@@ -26,7 +24,7 @@ def draw(document: Document) -> Any:
     )
     axes.set(xscale="log", yscale="log", xlabel="operations in one product")
     ends = {}
-    for peer in PEERS:
+    for peer in (*PEERS, "tilefleet"):
         points = [(case["about"]["flops"], usd(case, peer, cores)) for case in found if seconds(case, peer)]
         if points:
             style.line(axes, peer, points)
@@ -38,7 +36,6 @@ def draw(document: Document) -> Any:
     )
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} $")
-    figure.draw_without_rendering()
     style.name_lines(axes, ends)
     return figure
 

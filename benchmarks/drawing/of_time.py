@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.drawing import style
-from benchmarks.findings import Case, Document, cases, typical
+from benchmarks.findings import PEERS, Case, Document, squares, typical
 from benchmarks.statistics import Spread
-
-WORK = "product-float64"
-PEERS = ("numpy", "dask-threads", "dask-cluster", "cubed", "ray", "tilefleet")
 
 
 def draw(document: Document) -> Any:
-    found = sorted(cases(document, WORK), key=lambda case: case["about"]["n"])
+    found = squares(document)
     if len(found) < 2:
         return None
     figure, axes = style.figure(
@@ -22,13 +19,12 @@ def draw(document: Document) -> Any:
     )
     axes.set(xscale="log", yscale="log", xlabel="n")
     ends = {}
-    for peer in PEERS:
+    for peer in (*PEERS, "tilefleet"):
         if points := _points(found, peer):
             ends[peer] = _line(axes, peer, points)
     if dot := _points(found, "numpy", "compute"):
         ends["dot"] = _line(axes, "dot", dot)
     _ticks(axes, found)
-    figure.draw_without_rendering()  # the layout must be known before names can be moved apart
     style.name_lines(axes, ends)
     return figure
 

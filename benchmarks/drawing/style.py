@@ -57,6 +57,7 @@ def line(axes: Any, peer: str, points: Sequence[tuple[float, float]]) -> None:
 
 def name_lines(axes: Any, ends: dict[str, tuple[float, float]], gap: float = 0.045) -> None:
     """Write each peer's name to the right of where its line ends (x, y), moved apart where names would meet."""
+    axes.figure.draw_without_rendering()  # the layout must be known before names can be moved apart
     low, high = axes.transData.transform([(1, value) for value in axes.get_ylim()])[:, 1]
     heights = {peer: (axes.transData.transform(end)[1] - low) / (high - low) for peer, end in ends.items()}
     names = sorted(heights, key=lambda peer: heights[peer])
