@@ -34,7 +34,7 @@ from tilefleet.local_state import (
 from tilefleet.messages import ClientMessage, encode
 from tilefleet.toml import to_toml
 
-__all__ = ["Deployment", "Hold", "hold", "remote_view", "running", "shut_down", "state_dir"]
+__all__ = ["Deployment", "Hold", "hold", "running", "shut_down", "state_dir"]
 
 REGION = "us-east-1"
 READY_DEADLINE_S = 60.0
@@ -58,17 +58,6 @@ def running(config: Config) -> Deployment | None:
     files = StateFiles(state_dir(config))
     deployment = read_deployment(files)
     return deployment if deployment is not None and deployment.pid == supervisor_pid(files) else None
-
-
-def remote_view(config: Config, deployment: Deployment) -> Config:
-    """The same configuration with store and queues pointing at the deployment; ``fleet.kind`` stays ``local``.
-
-    The keys are not in it: give them to the queues, as ``SqsQueues(view.queues, view.fleet.name,
-    credentials=(deployment.access_key, deployment.secret_key))``. The store needs none: it is a directory.
-    """
-    return msgspec.structs.replace(
-        config, store=local_store(config, deployment.store_url), queues=local_queues(config, deployment.endpoint_url)
-    )
 
 
 def local_store(config: Config, url: str) -> StoreSection:

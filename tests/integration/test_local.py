@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tilefleet import local
-from tilefleet.config import Config, LocalSection
+from tilefleet.config import Config, LocalSection, load
 from tilefleet.errors import NotAllowed, TilefleetError
 from tilefleet.ids import OPERATION_ID_LENGTH
 from tilefleet.local import Deployment
@@ -130,9 +130,9 @@ async def test_life_of_a_deployment(config: Config, monkeypatch: pytest.MonkeyPa
         check_environment(deployment)
         assert status_without_key(deployment.endpoint_url) == "403"
         stale = files.deployment.read_bytes()
-        view = local.remote_view(config, deployment)
-        assert (view.store.url, view.store.allow_local_files) == (files.store.as_uri(), True)
-        assert (view.queues.endpoint_url, view.fleet.kind) == (deployment.endpoint_url, "local")
+        daemons = load(files.config("daemon"))
+        assert (daemons.store.url, daemons.store.allow_local_files) == (files.store.as_uri(), True)
+        assert (daemons.queues.endpoint_url, config.fleet.kind) == (deployment.endpoint_url, "local")
     await until(lambda: not processes_in(files.root))
     assert not is_listening(deployment.endpoint_url)
     assert [path.name for path in files.run.iterdir()] == ["lock"]
