@@ -46,10 +46,11 @@ class Listeners(NamedTuple):
     async def lines(self, reader: asyncio.StreamReader) -> None:
         """The same from clients of an embedded deployment, which its supervisor hands on; until it says no more."""
         while line := await reader.readline():
+            body = line.decode(errors="replace")
             try:
-                await self._client_message(line.decode())
+                await self._client_message(body)
             except TilefleetError as error:  # what it told of lies in the store, and is found there
-                log.warning("message_refused", queue="stdin", error=str(error), body=line[:200].decode())
+                log.warning("message_refused", queue="stdin", error=str(error), body=body[:200])
 
     async def completions(self) -> None:
         """Hear the workers."""
