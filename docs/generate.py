@@ -34,18 +34,20 @@ class Struct(NamedTuple):
     text: str
     fields: list[Field]
     keywords: dict[str, str]
+    base: str
 
 
 def structs_of(path: str) -> dict[str, Struct]:
-    """The classes of a module that have fields, in the order of the source."""
+    """The classes of a module that have fields or a tag, in the order of the source."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     structs = (_struct(node) for node in tree.body if isinstance(node, ast.ClassDef))
-    return {struct.name: struct for struct in structs if struct.fields}
+    return {struct.name: struct for struct in structs if struct.fields or struct.keywords.get("tag")}
 
 
 def _struct(node: ast.ClassDef) -> Struct:
     keywords = {word.arg: ast.unparse(word.value).strip("'") for word in node.keywords if word.arg}
-    return Struct(node.name, _one_line(ast.get_docstring(node)), list(_fields(node.body)), keywords)
+    base = ast.unparse(node.bases[0]) if node.bases else ""
+    return Struct(node.name, _one_line(ast.get_docstring(node)), list(_fields(node.body)), keywords, base)
 
 
 def _fields(body: list[ast.stmt]) -> Iterator[Field]:
@@ -208,8 +210,8 @@ MESSAGES = {
     "Client to coordinator: the operations queue": ("Submit", "Cancel"),
     "Coordinator to workers: the jobs queue": ("Job",),
     "The work of a job": (
-        "Gemm", "Reduce", "Elementwise", "Random", "Gunzip", "ScanCsv", "ParseCsv", "Export", "Publish", "Project", "Check",
-        "Epilogue", "Term",
+        "Gemm", "Syrk", "Reduce", "Elementwise", "Random", "Gunzip", "ScanCsv", "ParseCsv", "Export", "Publish", "Project",
+        "Check", "Epilogue", "Term",
     ),
     "Workers to coordinator: the completions queue": (
         "WorkerHello", "WorkerHeartbeat", "WorkerBye", "JobDone", "JobFailed", "JobTimes", "ErrorInfo",
@@ -245,6 +247,8 @@ def messages_reference() -> str:
 def _message(struct: Struct) -> list[str]:
     tag = f' (`"type": "{struct.keywords["tag"]}"`)' if "tag" in struct.keywords else ""
     array = " Travels as an array of its fields." if struct.keywords.get("array_like") == "True" else ""
+    if not struct.fields:
+        return [f"### {struct.name}{tag}", "", f"{struct.text} It has the fields of `{struct.base}`."]
     lines = [f"### {struct.name}{tag}", "", struct.text + array, "", "| field | type | default | meaning |", "|---|---|---|---|"]
     for field in struct.fields:
         kind = field.type.replace("|", "\\|")

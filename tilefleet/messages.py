@@ -74,6 +74,19 @@ class Gemm(Wire, tag="gemm", frozen=True):
     product_dtype: str
     epilogue: Epilogue | None = None
 
+    @property
+    def outputs(self) -> tuple[Rect, ...]:
+        """What of the result this job writes."""
+        return (self.rect,)
+
+
+class Syrk(Gemm, tag="syrk", frozen=True):
+    """One block of op(A) @ op(A)ᵀ, which is symmetric, on or above its diagonal; the block across is its transpose."""
+
+    @property
+    def outputs(self) -> tuple[Rect, ...]:
+        return (self.rect,) if self.rect == self.rect.transposed else (self.rect, self.rect.transposed)
+
 
 class Reduce(Wire, tag="reduce", frozen=True):
     """Sum of ``n_parts`` partial products at ``{parts.url}/{p}``, then the epilogue: one block of the result."""
@@ -192,7 +205,7 @@ class Check(Wire, tag="check", frozen=True):
     random: Random | None = None
 
 
-Work = Gemm | Reduce | Elementwise | Random | Gunzip | ScanCsv | ParseCsv | Export | Publish | Project | Check
+Work = Gemm | Syrk | Reduce | Elementwise | Random | Gunzip | ScanCsv | ParseCsv | Export | Publish | Project | Check
 
 
 class Job(Wire, frozen=True):

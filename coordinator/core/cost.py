@@ -17,7 +17,7 @@ import numpy as np
 from tilefleet.errors import DoesNotFit
 from tilefleet.footprint import peak_bytes
 from tilefleet.matrix import Grid, MatrixRef, Rect, ceil_div, default_tile
-from tilefleet.messages import Gemm, Work
+from tilefleet.messages import Gemm, Syrk, Work
 from tilefleet.quantities import format_bytes
 
 JOB_OVERHEAD_S = 0.02  # receive, commit the last tile, report: 10–20 ms measured on the embedded deployment
@@ -91,6 +91,16 @@ class GemmShape(NamedTuple):
     dtype: np.dtype
     forced_tile: tuple[int, int] | None
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether only blocks on and above the diagonal are computed: then tiles and blocks are square."""
+        return isinstance(self.template, Syrk)
+
+    def n_blocks(self, block: tuple[int, int]) -> int:
+        """How many blocks of that size are computed."""
+        grid = Grid((self.m, self.n), block)
+        return grid.n_cols * (grid.n_cols + 1) // 2 if self.is_symmetric else grid.n_tiles
+
 
 def flop_s(flops: float, dtype: np.dtype, fleet: FleetFacts) -> float:
     """Seconds of one worker for that many multiply-adds (× 2) of that dtype; complex ones count as four real ones."""
@@ -118,6 +128,8 @@ def _gemm_choices(shape: GemmShape, fleet: FleetFacts) -> Iterator[GemmChoice]:
     for tile in _tiles(shape, fleet):
         grid = Grid((shape.m, shape.n), tile)
         for up, across in _block_steps(grid):
+            if shape.is_symmetric and up != across:
+                continue
             block = (up * tile[0], across * tile[1])
             for panel_k in _panels(shape, block):
                 yield from _splits(shape, fleet, tile, block, panel_k)
@@ -128,6 +140,8 @@ def _tiles(shape: GemmShape, fleet: FleetFacts) -> Iterator[tuple[int, int]]:
         yield shape.forced_tile
         return
     tile = default_tile((shape.m, shape.n), shape.dtype.itemsize)
+    if shape.is_symmetric:
+        tile = (min(tile), min(tile))
     yield tile
     while max(tile) > 256:
         grid = Grid((shape.m, shape.n), tile)
@@ -135,7 +149,7 @@ def _tiles(shape: GemmShape, fleet: FleetFacts) -> Iterator[tuple[int, int]]:
         smallest = _peak(shape, tile, tile, min(_panels(shape, tile)))
         if (grid.n_tiles >= 4 * fleet.n_workers or job_s < MIN_SPLIT_JOB_S) and smallest <= fleet.job_bytes:
             return
-        tile = _halved(tile)
+        tile = _halved(_halved(tile)) if shape.is_symmetric else _halved(tile)
         yield tile
 
 
@@ -173,7 +187,7 @@ def _panels(shape: GemmShape, block: tuple[int, int]) -> list[int]:
 def _splits(
     shape: GemmShape, fleet: FleetFacts, tile: tuple[int, int], block: tuple[int, int], panel_k: int
 ) -> Iterator[GemmChoice]:
-    n_blocks = Grid((shape.m, shape.n), block).n_tiles
+    n_blocks = shape.n_blocks(block)
     whole = _choice(shape, fleet, tile, block, panel_k, 1)
     yield whole
     if 0 < n_blocks < fleet.n_workers and whole.job_s > 2 * MIN_SPLIT_JOB_S:
@@ -189,14 +203,16 @@ def _choice(
     rows, cols = min(block[0], m), min(block[1], n)
     split_k = ceil_div(ceil_div(k, n_splits), panel_k) * panel_k if n_splits > 1 else k
     n_splits = ceil_div(k, split_k) if n_splits > 1 else 1
-    n_blocks = Grid((m, n), block).n_tiles
+    n_blocks = shape.n_blocks(block)
     arithmetic_s = flop_s(gemm_flops(rows, cols, split_k), shape.dtype, fleet)
     transfer_s = (rows + cols) * split_k * itemsize / fleet.bytes_per_s
     edges_s = ((rows + cols) * min(panel_k, split_k) + rows * cols) * itemsize / fleet.bytes_per_s
     job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S + ceil_div(split_k, panel_k) * PANEL_OVERHEAD_S
     waves = ceil_div(n_blocks * n_splits, fleet.n_workers)
     reduce_s = (n_splits + 1) * m * n * itemsize / fleet.bytes_per_s / fleet.n_workers if n_splits > 1 else 0.0
-    moved = int(ceil_div(n, block[1]) * m * k + ceil_div(m, block[0]) * k * n + m * n * (2 * n_splits + 1 if n_splits > 1 else 1))
+    share = n_blocks / max(1, Grid((m, n), block).n_tiles)  # of the blocks, those that are computed
+    read = share * (ceil_div(n, block[1]) * m * k + ceil_div(m, block[0]) * k * n)
+    moved = int(read + m * n * (2 * n_splits + 1 if n_splits > 1 else 1))
     return GemmChoice(
         tile, block, panel_k, n_splits, split_k, _peak(shape, tile, block, panel_k), job_s + edges_s,
         waves * job_s + edges_s + reduce_s, moved * itemsize,

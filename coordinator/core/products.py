@@ -8,11 +8,11 @@ import numpy as np
 from coordinator.core import cost
 from coordinator.core.cost import FleetFacts, GemmShape
 from coordinator.core.outputs import Places
-from coordinator.core.stages import CheckStage, GemmStage, ProjectStage, ReduceStage, Stage
+from coordinator.core.stages import CheckStage, GemmStage, ProjectStage, ReduceStage, Stage, SyrkStage
 from tilefleet.errors import BadInput
 from tilefleet.footprint import peak_bytes
 from tilefleet.matrix import MatrixRef, Operand, Rect
-from tilefleet.messages import Check, Elementwise, Epilogue, Gemm, Random, Reduce, Term
+from tilefleet.messages import Check, Elementwise, Epilogue, Gemm, Random, Reduce, Syrk, Term
 from tilefleet.records import OperationRecord
 
 CHECK_VECTORS = 20  # modulo 2^w each may miss an error of several elements in a row with probability 1/2: 1e-6 together
@@ -27,10 +27,11 @@ def product_stages(
     product_dtype = np.result_type(np.dtype(a.matrix.dtype), np.dtype(b.matrix.dtype))
     epilogue = _epilogue(record)
     (m, k), n = a.shape, b.shape[1]
-    template = Gemm(a, b, out, Rect(0, m, 0, n), 0, k, 1, product_dtype.name, epilogue)
+    is_symmetric = _is_symmetric(record, a, b)
+    template = (Syrk if is_symmetric else Gemm)(a, b, out, Rect(0, m, 0, n), 0, k, 1, product_dtype.name, epilogue)
     choice = cost.choose_gemm(GemmShape(template, m, n, k, product_dtype, record.tile), fleet, job_target_s)
     out = msgspec.structs.replace(out, tile=choice.tile)
-    stage = GemmStage(
+    stage = (SyrkStage if is_symmetric else GemmStage)(
         name="multiply", phase="compute", after=after, out=out, block=choice.block, a=a, b=b, panel_k=choice.panel_k,
         product_dtype=product_dtype.name, epilogue=epilogue, peak_bytes=choice.peak_bytes, job_s=choice.job_s,
     )  # fmt: skip
@@ -46,6 +47,12 @@ def both(record: OperationRecord) -> tuple[Operand, Operand]:
     if record.a is None or record.b is None:
         raise BadInput(f"operation {record.id} is a product without two operands")
     return record.a, record.b
+
+
+def _is_symmetric(record: OperationRecord, a: Operand, b: Operand) -> bool:
+    """Whether it is a matrix times its own transpose, to which nothing is added, in tiles that may lie across the diagonal."""
+    is_square = record.tile is None or record.tile[0] == record.tile[1]
+    return a.matrix == b.matrix and a.is_transposed != b.is_transposed and record.c is None and is_square
 
 
 def _epilogue(record: OperationRecord) -> Epilogue | None:

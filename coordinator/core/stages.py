@@ -7,6 +7,7 @@ objects exist below ``output_url``. Stages are plain data, so a plan is written 
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -26,6 +27,7 @@ from tilefleet.messages import (
     Random,
     Reduce,
     ScanCsv,
+    Syrk,
     Term,
     Work,
 )
@@ -86,9 +88,16 @@ class BlockStage(StageBase, frozen=True, kw_only=True):
         return self.out.url
 
     def rect(self, index: int) -> Rect:
-        """The block of job ``index``, in an order that keeps neighbours together."""
-        blocks = self.blocks
-        return blocks.rect(*serpentine(index, blocks))
+        """The block of job ``index``."""
+        return self.blocks.rect(*self.place(index))
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Row and column of that block among the blocks, in an order that keeps neighbours together."""
+        return serpentine(index, self.blocks)
+
+    def index_of(self, i: int, j: int) -> int:
+        """Inverse of ``place``."""
+        return serpentine_index(i, j, self.blocks)
 
     def n_keys(self, index: int) -> int:
         rect, (tm, tn) = self.rect(index), self.out.grid.tile
@@ -99,7 +108,7 @@ class BlockStage(StageBase, frozen=True, kw_only=True):
         if tile is None or tile[0] >= self.out.grid.n_rows or tile[1] >= self.out.grid.n_cols:
             return None
         (tm, tn), (bm, bn) = self.out.grid.tile, self.block
-        return serpentine_index(tile[0] * tm // bm, tile[1] * tn // bn, self.blocks)
+        return self.index_of(tile[0] * tm // bm, tile[1] * tn // bn)
 
 
 class GemmStage(BlockStage, frozen=True, kw_only=True, tag="gemm"):
@@ -118,26 +127,57 @@ class GemmStage(BlockStage, frozen=True, kw_only=True, tag="gemm"):
         return self.a.shape[1]
 
     @property
+    def n_blocks(self) -> int:
+        """Blocks of the result that are computed."""
+        return self.blocks.n_tiles
+
+    @property
     def n_jobs(self) -> int:
-        return self.blocks.n_tiles * self.n_splits
+        return self.n_blocks * self.n_splits
 
     def rect(self, index: int) -> Rect:
-        return super().rect(index if self.n_splits == 1 else index % self.blocks.n_tiles)
+        return super().rect(index if self.n_splits == 1 else index % self.n_blocks)
 
     def job_of_key(self, key: str) -> int | None:
         block = super().job_of_key(key)
         if self.n_splits == 1 or block is None:
             return block
         split = key.split("/", 1)[0]
-        return int(split) * self.blocks.n_tiles + block if split.isdecimal() and int(split) < self.n_splits else None
+        return int(split) * self.n_blocks + block if split.isdecimal() and int(split) < self.n_splits else None
 
-    def work(self, index: int) -> Work:
+    def work(self, index: int) -> Gemm:
         rect = self.rect(index)
         if self.n_splits == 1:
             return Gemm(self.a, self.b, self.out, rect, 0, self.k, self.panel_k, self.product_dtype, self.epilogue)
-        split = index // self.blocks.n_tiles
+        split = index // self.n_blocks
         k0, k1 = split * self.split_k, min(self.k, (split + 1) * self.split_k)
         return Gemm(self.a, self.b, part_of(self.out, split), rect, k0, k1, self.panel_k, self.product_dtype)
+
+
+class SyrkStage(GemmStage, frozen=True, kw_only=True, tag="syrk"):
+    """op(A) @ op(A)ᵀ: tiles and blocks are square, and only blocks on and above the diagonal are computed."""
+
+    @property
+    def n_blocks(self) -> int:
+        return triangle(self.blocks.n_cols)
+
+    def place(self, index: int) -> tuple[int, int]:
+        j = (math.isqrt(8 * index + 1) - 1) // 2
+        return index - triangle(j), j
+
+    def index_of(self, i: int, j: int) -> int:
+        return triangle(max(i, j)) + min(i, j)
+
+    def n_keys(self, index: int) -> int:
+        return super().n_keys(index) * len(self.work(index).outputs)
+
+    def work(self, index: int) -> Syrk:
+        return Syrk(*msgspec.structs.astuple(super().work(index)))
+
+
+def triangle(n: int) -> int:
+    """1 + 2 + … + n: blocks on and above the diagonal of n × n."""
+    return n * (n + 1) // 2
 
 
 class ReduceStage(BlockStage, frozen=True, kw_only=True, tag="reduce"):
@@ -295,6 +335,7 @@ class PublishStage(StageBase, frozen=True, kw_only=True, tag="publish"):
 
 Stage = (
     GemmStage
+    | SyrkStage
     | ReduceStage
     | ElementwiseStage
     | RandomStage

@@ -53,7 +53,9 @@ def outputs(job: Job) -> list[str]:
     """The objects by which a job is known to be done; what is written last comes last."""
     work = job.work
     match work:
-        case Gemm() | Reduce() | Elementwise() | Random() | ParseCsv():
+        case Gemm():
+            return [tile for rect in work.outputs for tile in tiles(work.out, rect)]
+        case Reduce() | Elementwise() | Random() | ParseCsv():
             return list(tiles(work.out, work.rect))
         case Export():
             return [work.part_url]

@@ -23,6 +23,7 @@ from tilefleet.messages import (
     Random,
     Reduce,
     ScanCsv,
+    Syrk,
     Work,
     decode_facts,
 )
@@ -33,6 +34,7 @@ Run = Callable[[Any, Context], Awaitable[Outcome]]
 
 _RUN: dict[type, Run] = {
     Gemm: gemm.run,
+    Syrk: gemm.run_symmetric,
     Reduce: reduce.run,
     Elementwise: elementwise.run,
     Random: randomness.run,
@@ -54,7 +56,9 @@ async def run(work: Work, context: Context) -> Outcome:
 
 async def _done_before(work: Work, context: Context) -> Outcome | None:
     match work:
-        case Gemm() | Reduce() | Elementwise() | Random() | ParseCsv():
+        case Gemm():
+            return Outcome() if all([await _has_tiles(work.out, rect, context) for rect in work.outputs]) else None
+        case Reduce() | Elementwise() | Random() | ParseCsv():
             return Outcome() if await _has_tiles(work.out, work.rect, context) else None
         case Export():
             return await _known_size(work.part_url, context)

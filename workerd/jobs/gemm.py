@@ -14,10 +14,10 @@ import numpy as np
 
 from tilefleet.dtypes import parse_dtype, parse_scalar
 from tilefleet.matrix import Rect
-from tilefleet.messages import Epilogue, Gemm
+from tilefleet.messages import Epilogue, Gemm, Syrk
 from workerd.context import Context, Outcome, prefetched
 from workerd.kernels import elementwise
-from workerd.kernels.product import BlockProduct
+from workerd.kernels.product import BlockProduct, mirror
 
 
 async def run(work: Gemm, context: Context) -> Outcome:
@@ -26,6 +26,18 @@ async def run(work: Gemm, context: Context) -> Outcome:
     block, worst = await context.compute(product.finish, "checked")
     block = await apply_epilogue(work.epilogue, block, work.rect, context)
     await context.write(work.out, work.rect, block)
+    return Outcome(check_worst=worst)
+
+
+async def run_symmetric(work: Syrk, context: Context) -> Outcome:
+    """The same for a block of a symmetric product, and its transpose across the diagonal; exactly symmetric, as in NumPy."""
+    product = await streamed(work, context)
+    block, worst = await context.compute(product.finish, "checked")
+    block = await apply_epilogue(work.epilogue, block, work.rect, context)
+    if len(work.outputs) == 1:
+        await context.compute(partial(mirror, block))
+    for rect in work.outputs:
+        await context.write(work.out, rect, block if rect == work.rect else block.T)
     return Outcome(check_worst=worst)
 
 

@@ -120,3 +120,12 @@ def _compare_with_counts(block: np.ndarray, counts: np.ndarray) -> None:
                 f"row {part[0].start + int(np.argwhere(wrong)[0][0])} of the block of {block.shape[0]} x {block.shape[1]} "
                 "does not agree with its operands"
             )
+
+
+def mirror(block: np.ndarray) -> None:
+    """Make a square block symmetric in place: what is below the diagonal becomes what is above it."""
+    for rows, _ in pieces(block):
+        first, last = rows.start, min(rows.stop, len(block))
+        block[rows, :first] = block[:first, rows].T
+        corner = block[first:last, first:last]
+        corner[...] = np.where(np.tri(len(corner), k=-1, dtype=bool), corner.T, corner)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,11 +12,12 @@ from hypothesis import strategies as st
 from coordinator.core import cost
 from coordinator.core.cost import FleetFacts, GemmShape, choose_gemm, lower_bound_bytes
 from coordinator.core.plans import Settings
-from coordinator.core.stages import CheckStage, GemmStage, ProjectStage, ReduceStage, Stage
-from tests.unit.coordinator.examples import FLEET, STORE, plan_all, record, verification
+from coordinator.core.stages import CheckStage, GemmStage, ProjectStage, ReduceStage, Stage, SyrkStage
+from tests.unit.coordinator.examples import FLEET, OP, STORE, matrix, plan_all, record, verification
 from tilefleet.footprint import peak_bytes
 from tilefleet.matrix import MatrixRef, Operand, Rect
 from tilefleet.messages import Gemm, Work
+from tilefleet.records import OperationRecord
 
 
 def template(m: int, k: int, n: int, tile: tuple[int, int] = (1024, 1024)) -> Gemm:
@@ -139,3 +142,29 @@ def test_checking_a_product_projects_all_of_b_and_checks_all_of_c() -> None:
         assert (check.template.projection_rows, check.template.n_projections) == (project.band_rows, project.n_jobs)
         assert check.template.projections_url == project.facts_url
         assert max(project.peak_bytes, check.peak_bytes) <= memory // 2
+
+
+def symmetric(n: int, k: int, fleet: FleetFacts = FLEET, **more: Any) -> list[Stage]:
+    x = Operand(matrix("a", (k, n), "zarr"))
+    asked = OperationRecord(OP, "multiply", Operand(x.matrix, is_transposed=True), x, **more)
+    (main,) = plan_all(asked, fleet, Settings(STORE, 20.0), m=n, k=k, n=n)
+    return [stage for stage in main.stages if stage.phase == "compute"]
+
+
+@pytest.mark.parametrize(("n", "k"), [(8192, 8192), (20_000, 5_000), (3000, 200_000)])
+def test_a_matrix_times_its_own_transpose_takes_little_more_than_half_of_the_work(n: int, k: int) -> None:
+    stage, plain = symmetric(n, k)[0], gemm_stages(n, k, n)[0]
+    assert isinstance(stage, SyrkStage)
+    assert type(plain) is GemmStage
+    flops = sum(2 * rect.size * (work.k1 - work.k0) for work in map(stage.work, range(stage.n_jobs)) for rect in [work.rect])
+    assert flops <= 0.8 * 2 * n * n * k
+    assert stage.peak_bytes <= FLEET.job_bytes
+    assert stage.block[0] == stage.block[1] and stage.out.tile is not None and stage.out.tile[0] == stage.out.tile[1]
+
+
+def test_a_product_is_not_taken_for_symmetric_when_something_is_added_or_its_tiles_lie_across() -> None:
+    c = Operand(matrix("c", (2000, 2000), "zarr"))
+    assert type(symmetric(2000, 2000, c=c)[0]) is GemmStage
+    assert type(symmetric(2000, 2000, tile=(256, 512))[0]) is GemmStage
+    assert isinstance(symmetric(2000, 2000, tile=(256, 256), alpha="2")[0], SyrkStage)
+    assert isinstance(symmetric(0, 5)[0], SyrkStage)

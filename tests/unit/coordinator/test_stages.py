@@ -25,13 +25,14 @@ from coordinator.core.stages import (
     ReduceStage,
     ScanStage,
     Stage,
+    SyrkStage,
     serpentine,
     serpentine_index,
 )
 from tests.unit.coordinator.examples import KINDS, OP, matrix, output, plan_all, record, verification
 from tilefleet import layout
 from tilefleet.matrix import Grid, MatrixRef, Operand, Rect, tile_key
-from tilefleet.messages import Check, Export, Gemm, Project, Publish, ScanCsv, Term
+from tilefleet.messages import Check, Export, Gemm, Project, Publish, ScanCsv, Syrk, Term
 from tilefleet.records import from_json, to_json
 
 URL = "s3://fleet/store/x"
@@ -78,6 +79,30 @@ def test_every_tile_belongs_to_exactly_one_job_and_its_key_says_which(stage: Blo
         assert stage.work(index).rect == rect  # type: ignore[union-attr]
     assert set(found.values()) <= {1}
     assert len(found) == stage.out.grid.n_tiles * n_splits
+
+
+@given(lengths, sides, st.integers(1, 4), st.integers(1, 40), st.integers(1, 3))
+def test_every_tile_of_a_symmetric_product_belongs_to_one_job_as_does_the_one_across(
+    n: int, tile: int, tiles_per_block: int, k: int, n_splits: int
+) -> None:
+    out, x = MatrixRef(URL, "zarr", (n, n), "float64", (tile, tile), is_ours=True), matrix("a", (k, n), "zarr")
+    stage = SyrkStage(
+        name="s", phase="compute", out=out, block=(tile * tiles_per_block,) * 2, a=Operand(x, is_transposed=True), b=Operand(x),
+        panel_k=4, product_dtype="float64", n_splits=n_splits, split_k=k,
+    )  # fmt: skip
+    found: Counter[tuple[int, int, int]] = Counter()
+    for index in range(stage.n_jobs):
+        work, split = stage.work(index), index // stage.n_blocks
+        assert isinstance(work, Syrk)
+        assert work.rect == stage.rect(index)
+        tiles = [tile for rect in work.outputs for tile in out.grid.tiles_in(rect)]
+        assert len(tiles) == stage.n_keys(index) > 0
+        for i, j in tiles:
+            found[split, i, j] += 1
+            assert stage.job_of_key(tile_key(i, j) if n_splits == 1 else f"{split}/{tile_key(i, j)}") == index
+    assert set(found.values()) <= {1}
+    assert len(found) == out.grid.n_tiles * n_splits
+    assert from_json(to_json(stage), SyrkStage, "a stage") == stage
 
 
 @given(block_stages())

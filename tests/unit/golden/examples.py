@@ -22,6 +22,7 @@ OUT = MatrixRef(f"s3://bucket/matrices/{OP}", "zarr", (1000, 800), "complex128",
 RECT = Rect(256, 512, 0, 800)
 EPILOGUE = m.Epilogue("2", "-0.5", Operand(OUT))
 GEMM = m.Gemm(Operand(ZARR), Operand(FOREIGN, is_transposed=True), OUT, RECT, 0, 600, 128, "complex128", EPILOGUE)
+SYRK = m.Syrk(Operand(ZARR), Operand(ZARR, is_transposed=True), OUT, RECT, 0, 600, 128, "float64", m.Epilogue("2"))
 ELEMENTWISE = m.Elementwise((m.Term(Operand(ZARR), "3"), m.Term(Operand(NPY))), OUT, RECT, is_subtraction=True)
 RANDOM = m.Random(OUT, RECT, "0", "10", 7)
 TIMES = m.JobTimes(2.5, 0.25, 0.5, 1.5, 0.125, 0.25, 1000, 2000, 3000)
@@ -58,6 +59,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
     "submit": m.Submit("demo", OP),
     "cancel": m.Cancel("demo", OP),
     "job-gemm": job(GEMM),
+    "job-syrk": job(SYRK),
     "job-reduce": job(m.Reduce(ZARR, 4, OUT, RECT, EPILOGUE)),
     "job-elementwise": job(ELEMENTWISE),
     "job-random": job(RANDOM),

@@ -29,9 +29,11 @@ from tilefleet.messages import (
     Random,
     Reduce,
     ScanCsv,
+    Syrk,
     Term,
 )  # fmt: skip
 from tilefleet.store import file_url
+from workerd.context import Outcome
 
 Sample = Callable[..., np.ndarray]
 
@@ -66,6 +68,27 @@ async def test_gemm(bench: Bench, sample: Sample, dtype: str, is_a_transposed: b
     a = await bench.put("a", x, is_transposed=is_a_transposed)
     b = await bench.put("b", y, is_transposed=is_b_transposed)
     agree(await bench.get(await multiply(bench, a, b, None, dtype, dtype)), x @ y)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float32", "complex128"])
+@pytest.mark.parametrize("is_a_transposed", [False, True])
+async def test_a_symmetric_product_is_computed_above_the_diagonal_and_is_symmetric_to_the_bit(
+    bench: Bench, sample: Sample, dtype: str, is_a_transposed: bool
+) -> None:
+    x = sample((70, 53), dtype, 1)
+    a = msgspec.structs.replace(await bench.put("a", x), is_transposed=is_a_transposed)
+    b = msgspec.structs.replace(a, is_transposed=not is_a_transposed)
+    n, k = a.shape
+    out = bench.ref("out", (n, n), dtype, (20, 20))
+    above = [rect for rect in blocks((n, n), (40, 40)) if rect.row0 <= rect.col0]
+    for index, rect in enumerate(above):
+        work = Syrk(a, b, out, rect, 0, k, 17, dtype)
+        outcome = await bench.run(work, index)
+        assert outcome.check_worst is not None
+        assert await bench.run(work, index) == Outcome()  # its tiles are there, on both sides of the diagonal
+    found = await bench.get(out)
+    agree(found, x.T @ x if is_a_transposed else x @ x.T)
+    np.testing.assert_array_equal(found, found.T)
 
 
 @pytest.mark.parametrize(
