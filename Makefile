@@ -58,7 +58,7 @@ test: system-packages check test-units test-processes test-nodes
 test-thorough: $(VENV)/.installed-test system-packages
 	@echo "Thorough tests"
 	@$(BIN)/python $(PYTEST) -n 2 -m "thorough and not exhaustive" tests/conformance
-	@$(BIN)/python $(PYTEST) -n 3 --dist loadfile -m "thorough and not exhaustive" tests/integration tests/acceptance
+	@$(BIN)/python $(PYTEST) -n 3 --dist loadfile -m "thorough and not exhaustive" tests/integration tests/acceptance tests/faults
 	@$(BIN)/python $(PYTEST) -m "thorough and not exhaustive" tests/nodes
 	@$(MAKE) test-newest test-floor
 

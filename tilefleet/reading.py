@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from tilefleet.zarr_format import CRC32C_BYTES
 
 THREAD_BYTES = 2**20  # a crc and a copy of 1 MiB take 0.2 ms: below it a thread costs more than it saves
 FETCH_BYTES = 8 * 2**20  # ranged reads of 8–16 MiB in parallel fill a NIC
+FETCHES = 3  # of a tile that arrives damaged
 HANDLES = 32  # of foreign arrays: an operation reads three at most, and opening one takes a request
 _GAP_BYTES = 2**20  # obstore fetches ranges closer than this together
 
@@ -188,7 +190,17 @@ async def _fetch_rows(store: Store, ref: MatrixRef, index: tuple[int, int], want
 
 
 async def _fetch_tile(store: Store, ref: MatrixRef, i: int, j: int) -> np.ndarray | None:
-    """Tile (i, j), verified, as a read-only array of the whole tile shape; None for a missing one of a foreign array."""
+    """Tile (i, j), verified, as a read-only array of the whole tile shape; None for a missing one of a foreign array.
+
+    One that arrives damaged is fetched again: that may have happened on the way, not in the store.
+    """
+    for _ in range(FETCHES - 1):
+        with suppress(BadInput):
+            return await _fetch_tile_once(store, ref, i, j)
+    return await _fetch_tile_once(store, ref, i, j)
+
+
+async def _fetch_tile_once(store: Store, ref: MatrixRef, i: int, j: int) -> np.ndarray | None:
     key = tile_key(i, j)
     try:
         data = await store.get(key)
