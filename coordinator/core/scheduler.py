@@ -124,7 +124,7 @@ class Scheduler:
         return Control(
             epoch=self.epoch, at=now + self._wall_offset, fleet=self.settings.fleet, leader=leader, version=version,
             cancelled=tuple(ended | self._ended), n_open=len(self.operations), workers=self.workers.views(self._wall_offset),
-            remaining_worker_s=work_left_s(self.operations.values(), self.workers.facts(), self._planning),
+            remaining_worker_s=work_left_s(self.operations.values(), self.workers.facts, self._planning),
             departed=dict(self.workers.departed),
         )  # fmt: skip
 

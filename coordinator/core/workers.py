@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import takewhile
 
 import msgspec
 
@@ -30,20 +29,23 @@ class Worker(msgspec.Struct):
     """When ``held`` was last reported."""
     _view: WorkerView | None = None
     _viewed: tuple[Held, ...] = ()
-    """What was last shown, and what it held then."""
+    _viewed_heard: float = float("-inf")
+    """What was last shown, and what it held and when it was last heard then."""
 
     def view(self, wall_offset: float) -> WorkerView:
         """For people. Made anew when it holds something else, or was heard since by more than ``HEARD_STEP_S``: of ten thousand
         workers, most show what they showed a beacon ago."""
-        heard_at, view = self.heard + wall_offset, self._view
-        if view is None or self._viewed != self.held or heard_at - view.heard_at >= HEARD_STEP_S:
-            view = self._view = self._described(heard_at)
-            self._viewed = self.held
+        view, heard, held = self._view, self.heard, self.held
+        # a beacon asks this of every worker: what most answer stands here, and calls nothing
+        if view is not None and heard - self._viewed_heard < HEARD_STEP_S and (held is self._viewed or held == self._viewed):
+            return view
+        view = self._view = self._described(heard + wall_offset)
+        self._viewed, self._viewed_heard = held, heard
         return view
 
     def _described(self, heard_at: float) -> WorkerView:
         hello = self.hello
-        jobs = tuple(f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(self.held))
+        jobs = tuple([f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(self.held)])
         return WorkerView(
             hello.worker, hello.incarnation, hello.version, hello.cores, hello.memory_bytes, hello.flops_per_s,
             hello.bytes_per_s, heard_at, len(jobs), jobs,
@@ -59,9 +61,10 @@ class Workers:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Worker] = {}
-        """In the order in which they were heard: the silent ones come first."""
-        self._names: list[str] = []
-        """All, in order, as of the last look."""
+        self._sorted: list[Worker] | None = None
+        """All, by name; None since one came or went."""
+        self._none_silent_before = float("-inf")
+        """Nobody can have been silent for too long before that: so it was at the last look, and whoever was heard since is later."""
         self._oldest = self._newest = float("-inf")
         """When a worker was first added where none was, and when one was last."""
         self.departed: dict[str, str] = {}
@@ -90,9 +93,8 @@ class Workers:
         if not self._by_name:
             self._oldest = now
         self.departed.pop(message.worker, None)
-        self._by_name.pop(message.worker, None)
         self._by_name[message.worker] = Worker(message, now)
-        self._newest = now
+        self._newest, self._sorted = now, None
         return known
 
     def heard(self, name: str, incarnation: str, now: float) -> Worker | None:
@@ -101,7 +103,6 @@ class Workers:
         if worker is None or worker.hello.incarnation != incarnation:
             return None
         worker.heard = now
-        self._by_name[name] = self._by_name.pop(name)
         return worker
 
     def gone(self, name: str, incarnation: str, reason: str = "") -> Worker | None:
@@ -113,13 +114,20 @@ class Workers:
             self.departed[name] = reason
         if len(self.departed) > MOST_DEPARTED:
             del self.departed[next(iter(self.departed))]
+        self._sorted = None
         return self._by_name.pop(name)
 
     def lose_silent(self, now: float, silence_s: float) -> list[Worker]:
         """Forget, and return, the workers that were not heard for too long."""
-        lost = list(takewhile(lambda worker: now - max(worker.heard, self.deaf_at) > silence_s, self))
+        if now <= self._none_silent_before:
+            return []
+        lost = sorted(
+            (worker for worker in self if now - max(worker.heard, self.deaf_at) > silence_s), key=lambda worker: worker.heard
+        )
         for worker in lost:
             del self._by_name[worker.hello.worker]
+            self._sorted = None
+        self._none_silent_before = min((worker.heard for worker in self), default=now) + silence_s
         return lost
 
     def facts(self) -> FleetFacts:
@@ -136,6 +144,6 @@ class Workers:
 
     def views(self, wall_offset: float) -> tuple[WorkerView, ...]:
         """For the control object; ``wall_offset`` turns the scheduler's clock into seconds since 1970."""
-        if self._by_name.keys() != set(self._names):
-            self._names = sorted(self._by_name)
-        return tuple(self._by_name[name].view(wall_offset) for name in self._names)
+        if self._sorted is None:
+            self._sorted = [self._by_name[name] for name in sorted(self._by_name)]
+        return tuple([worker.view(wall_offset) for worker in self._sorted])
