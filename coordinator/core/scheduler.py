@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
 from coordinator.core import patience
 from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import (
@@ -245,6 +243,8 @@ class Scheduler:
         for operation, name, index, number in message.held:
             if (stage := self._find(operation, name)[1]) is not None:
                 stage.hold(index, number, message.incarnation, now)
+        if before == message.held:
+            return
         for held in before:
             if held not in message.held and (stage := self._find(held[0], held[1])[1]) is not None:
                 stage.let_go(held[2], held[3], message.incarnation, now)  # its completion is on the way, and may be lost
@@ -280,7 +280,7 @@ class Scheduler:
 
     def _try_again(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float, delay_s: float = 0.0) -> None:
         tries = stage.retry(index, now + delay_s)
-        run.totals = msgspec.structs.replace(run.totals, attempts=run.totals.attempts + 1)
+        run.totals.attempts += 1
         if tries >= self.settings.max_attempts:
             error = patience.given_up_error(run, stage, index, f"after {tries} attempts: {why}")
             self._end(run, "failed", error, now)
