@@ -241,12 +241,12 @@ class Scheduler:
             return
         before, worker.held, worker.heartbeat = worker.held, message.held, now
         for operation, name, index, number in message.held:
-            if (stage := self._find(operation, name)[1]) is not None:
+            if (stage := self._stage(operation, name)) is not None:
                 stage.hold(index, number, message.incarnation, now)
         if before == message.held:
-            return
+            return  # most of what is heard: there is nothing that it let go
         for held in before:
-            if held not in message.held and (stage := self._find(held[0], held[1])[1]) is not None:
+            if held not in message.held and (stage := self._stage(held[0], held[1])) is not None:
                 stage.let_go(held[2], held[3], message.incarnation, now)  # its completion is on the way, and may be lost
 
     def _job_done(self, message: JobDone, now: float) -> None:
@@ -289,6 +289,10 @@ class Scheduler:
         run = self.operations.get(operation)
         return (run, run.runs.get(stage)) if run is not None else (None, None)
 
+    def _stage(self, operation: str, stage: str) -> StageRun | None:
+        run = self.operations.get(operation)
+        return run.runs.get(stage) if run is not None else None
+
     def _lose(self, worker: Worker, now: float) -> None:
         """What a lost worker held is tried again at once."""
         why = f"worker {worker.hello.worker} was lost while it held it"
@@ -306,7 +310,7 @@ class Scheduler:
 
     def _send_failed(self, jobs: tuple[Job, ...], now: float) -> None:
         for job in jobs:
-            _, stage = self._find(job.operation, job.stage)
+            stage = self._stage(job.operation, job.stage)
             if stage is not None and (attempt := stage.out.get(job.index)) is not None and attempt.number == job.attempt:
                 stage.return_unsent(job.index, now + HOUSEKEEPING_S)
 

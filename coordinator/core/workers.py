@@ -36,24 +36,25 @@ class Worker(msgspec.Struct):
         """For people. Made anew when it holds something else, or was heard since by more than ``HEARD_STEP_S``: of ten thousand
         workers, most show what they showed a beacon ago."""
         view, heard, held = self._view, self.heard, self.held
-        # a beacon asks this of every worker: what most answer stands here, and calls nothing
-        if view is not None and heard - self._viewed_heard < HEARD_STEP_S and (held is self._viewed or held == self._viewed):
+        is_same = view is not None and held == self._viewed
+        if view is not None and is_same and heard - self._viewed_heard < HEARD_STEP_S:
             return view
-        view = self._view = self._described(heard + wall_offset)
+        jobs = view.jobs if view is not None and is_same else _described(held)
+        hello = self.hello
+        view = self._view = WorkerView(
+            hello.worker, hello.incarnation, hello.version, hello.cores, hello.memory_bytes, hello.flops_per_s,
+            hello.bytes_per_s, heard + wall_offset, len(jobs), jobs,
+        )  # fmt: skip
         self._viewed, self._viewed_heard = held, heard
         return view
-
-    def _described(self, heard_at: float) -> WorkerView:
-        hello = self.hello
-        jobs = tuple([f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(self.held)])
-        return WorkerView(
-            hello.worker, hello.incarnation, hello.version, hello.cores, hello.memory_bytes, hello.flops_per_s,
-            hello.bytes_per_s, heard_at, len(jobs), jobs,
-        )  # fmt: skip
 
     def introduce(self, hello: WorkerHello) -> None:
         """The same incarnation says again who it is."""
         self.hello, self._view = hello, None
+
+
+def _described(held: tuple[Held, ...]) -> tuple[str, ...]:
+    return tuple([f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(held)])
 
 
 class Workers:
@@ -63,8 +64,6 @@ class Workers:
         self._by_name: dict[str, Worker] = {}
         self._sorted: list[Worker] | None = None
         """All, by name; None since one came or went."""
-        self._none_silent_before = float("-inf")
-        """Nobody can have been silent for too long before that: so it was at the last look, and whoever was heard since is later."""
         self._oldest = self._newest = float("-inf")
         """When a worker was first added where none was, and when one was last."""
         self.departed: dict[str, str] = {}
@@ -118,17 +117,14 @@ class Workers:
         return self._by_name.pop(name)
 
     def lose_silent(self, now: float, silence_s: float) -> list[Worker]:
-        """Forget, and return, the workers that were not heard for too long."""
-        if now <= self._none_silent_before:
+        """Forget, and return, the workers that were not heard for too long, the longest silent first."""
+        if now - self.deaf_at <= silence_s:
             return []
-        lost = sorted(
-            (worker for worker in self if now - max(worker.heard, self.deaf_at) > silence_s), key=lambda worker: worker.heard
-        )
+        lost = [worker for worker in self._by_name.values() if now - worker.heard > silence_s]
         for worker in lost:
             del self._by_name[worker.hello.worker]
             self._sorted = None
-        self._none_silent_before = min((worker.heard for worker in self), default=now) + silence_s
-        return lost
+        return sorted(lost, key=lambda worker: worker.heard)
 
     def facts(self) -> FleetFacts:
         """What the planner may count on: the smallest memory, mean speeds."""
