@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import insort
+
 import msgspec
 
 from coordinator.core.events import Adopted
@@ -42,8 +44,8 @@ class OperationRun:
         self.totals = RunningTotals()
         self.queue_wait_s = 0.0
         self.workers: set[str] = set()
-        """Those that finished a job of it."""
-        self._sorted_workers: tuple[str, ...] = ()
+        """Those that finished a job of it; sorted too, as sorting thousands would be most of a status."""
+        self._sorted_workers: list[str] = []
         self.output_urls: set[str] = set()
         self.is_dirty = True
         self.written = float("-inf")
@@ -174,7 +176,9 @@ class OperationRun:
             run.facts[message.index] = message.facts
         if sent is not None:
             self.queue_wait_s += max(0.0, now - sent - message.times.total_s)
-        self.workers.add(message.worker)
+        if message.worker not in self.workers:
+            self.workers.add(message.worker)
+            insort(self._sorted_workers, message.worker)
         self.totals.add(message)
 
     def verification(self) -> tuple[str, ErrorInfo | None]:
@@ -205,15 +209,9 @@ class OperationRun:
             stages=(*self.finished_stages, *(_stage_status(run, now) for run in self.runs.values())),
             phases_s=self._phases(now, wall_offset),
             totals=self.totals.frozen(), predicted_s=self.predicted_s or None, remaining_s=self._remaining_s(now),
-            workers=self._named_workers(), result=self._result() if self.state == "done" else None,
+            workers=tuple(self._sorted_workers), result=self._result() if self.state == "done" else None,
             verdict=self.verdict, error=self.error,
         )  # fmt: skip
-
-    def _named_workers(self) -> tuple[str, ...]:
-        """Sorted again only when there are more: of thousands of workers that would be most of a status."""
-        if len(self._sorted_workers) != len(self.workers):
-            self._sorted_workers = tuple(sorted(self.workers))
-        return self._sorted_workers
 
     def _result(self) -> MatrixRef | None:
         if self.plan is None or self.plan.result is None:

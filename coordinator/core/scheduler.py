@@ -189,10 +189,12 @@ class Scheduler:
             self._end(run, "failed", error, now)
 
     def _plan_waiting(self, now: float) -> None:
+        n_workers = len(self.workers)
         for run in list(self.operations.values()):
-            if not run.is_ended:
-                run.say("" if len(self.workers) else "waiting for a worker")
-            if run.is_to_plan and len(self.workers) and now >= self.workers.gathered_at:
+            if run.is_ended:
+                continue
+            run.say("" if n_workers else "waiting for a worker")
+            if run.is_to_plan and n_workers and now >= self.workers.gathered_at:
                 self._plan(run, now)
 
     def _plan(self, run: OperationRun, now: float) -> None:

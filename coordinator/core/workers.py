@@ -36,7 +36,7 @@ class Worker(msgspec.Struct):
         """For people. Made anew when it holds something else, or was heard since by more than ``HEARD_STEP_S``: of ten thousand
         workers, most show what they showed a beacon ago."""
         view, heard, held = self._view, self.heard, self.held
-        is_same = view is not None and held == self._viewed
+        is_same = view is not None and (held is self._viewed or held == self._viewed)
         if view is not None and is_same and heard - self._viewed_heard < HEARD_STEP_S:
             return view
         jobs = view.jobs if view is not None and is_same else _described(held)
