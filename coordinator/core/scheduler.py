@@ -36,7 +36,7 @@ from coordinator.core.shares import FairShares
 from coordinator.core.stage_run import StageRun
 from coordinator.core.workers import Worker, Workers
 from tilefleet.errors import ErrorInfo, TilefleetError
-from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello
+from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello, WorkerMessage
 from tilefleet.records import Control, State
 
 STATUS_EVERY_S = 0.25  # people read it; a large operation finishes thousands of jobs a second
@@ -68,7 +68,10 @@ class Scheduler:
         """The same for several that were heard together, in their order: what follows from them is decided once."""
         self._commands, self._handled = [], now
         for event in events:
-            self._take_note(event, now)
+            if isinstance(event, Heard):
+                self._heard(event.message, now)  # nearly all
+            else:
+                self._take_note(event, now)
         if now >= self._housekept + HOUSEKEEPING_S:
             self._keep_house(now)
         self._plan_waiting(now)
@@ -78,8 +81,6 @@ class Scheduler:
 
     def _take_note(self, event: Event, now: float) -> None:
         match event:
-            case Heard():
-                self._heard(event, now)
             case Adopted():
                 self._adopt(event, now)
             case PlanSaved():
@@ -219,8 +220,7 @@ class Scheduler:
         run.begin(saved, now)
         self._advance(run, now)
 
-    def _heard(self, event: Heard, now: float) -> None:
-        message = event.message
+    def _heard(self, message: WorkerMessage, now: float) -> None:
         match message:
             case WorkerHeartbeat():
                 self._heartbeat(message, now)
