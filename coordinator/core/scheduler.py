@@ -371,8 +371,10 @@ class Scheduler:
 
     def _fill_window(self, now: float) -> None:
         """What is out of ended operations takes no room: workers drop it on receipt."""
-        n_out = sum(run.n_out for run in self.operations.values() if not run.is_ended)
+        n_out = sum([run.n_out for run in self.operations.values() if not run.is_ended])
         room = self.settings.jobs_per_worker * max(1, len(self.workers)) - n_out
+        if room <= 0:
+            return
         turns = self._shares.turns(self.operations.values(), room, now)
         jobs = tuple(self._take(run, stage, now) for run, stage in turns)
         if jobs:

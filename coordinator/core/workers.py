@@ -23,6 +23,8 @@ class Worker(msgspec.Struct):
     """One incarnation of a worker."""
 
     hello: WorkerHello
+    incarnation: str
+    """As in its hello: asked at every message."""
     heard: float
     held: tuple[Held, ...] = ()
     heartbeat: float = 0.0
@@ -85,21 +87,21 @@ class Workers:
     def hello(self, message: WorkerHello, now: float) -> Worker | None:
         """Take a worker up; the earlier incarnation that it replaces, if there was one."""
         known = self._by_name.get(message.worker)
-        if known is not None and known.hello.incarnation == message.incarnation:
+        if known is not None and known.incarnation == message.incarnation:
             known.introduce(message)
             self.heard(message.worker, message.incarnation, now)
             return None
         if not self._by_name:
             self._oldest = now
         self.departed.pop(message.worker, None)
-        self._by_name[message.worker] = Worker(message, now)
+        self._by_name[message.worker] = Worker(message, message.incarnation, now)
         self._newest, self._sorted = now, None
         return known
 
     def heard(self, name: str, incarnation: str, now: float) -> Worker | None:
         """Note a sign of life; None when it comes from a worker that is not known, or no longer."""
         worker = self._by_name.get(name)
-        if worker is None or worker.hello.incarnation != incarnation:
+        if worker is None or worker.incarnation != incarnation:
             return None
         worker.heard = now
         return worker
@@ -107,7 +109,7 @@ class Workers:
     def gone(self, name: str, incarnation: str, reason: str = "") -> Worker | None:
         """Forget a worker that said it leaves."""
         worker = self._by_name.get(name)
-        if worker is None or worker.hello.incarnation != incarnation:
+        if worker is None or worker.incarnation != incarnation:
             return None
         if reason:
             self.departed[name] = reason
