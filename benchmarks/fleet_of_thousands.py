@@ -14,13 +14,13 @@ import json
 import random
 import sys
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-from coordinator.core.commands import SavePlan, SendJobs, WriteStatus
+from coordinator.core.commands import Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import Adopted, CleanedUp, Event, Heard, PlanSaved, Ticked
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.settings import SchedulerSettings
@@ -61,7 +61,7 @@ class Habits:
 class Worker:
     """One incarnation."""
 
-    __slots__ = ("held", "hello", "incarnation", "is_alive", "jobs", "n_beats", "name", "news", "speed")
+    __slots__ = ("held", "hello", "incarnation", "is_alive", "jobs", "n_beats", "name", "news", "speed", "times")
 
     def __init__(self, name: str, incarnation: str, speed: float, fleet: str) -> None:
         self.name, self.incarnation, self.speed = name, incarnation, speed
@@ -71,6 +71,9 @@ class Worker:
         self.jobs: deque[Job] = deque()
         """The first is computed."""
         self.held: tuple[tuple[str, str, int, int], ...] = ()
+        """The same, as its heartbeats say it."""
+        self.times: JobTimes | None = None
+        """Of any of its jobs: all are of one size."""
         self.is_alive = True
         self.news = False
         self.n_beats = 0
@@ -112,8 +115,10 @@ class Fleet:
         self.core_s = self.beacon_s = self.ideal_s = 0.0
         self.status: OperationStatus | None = None
         self._committed = bytearray(self.n_jobs)
-        self._agenda: list[tuple[float, int, int, Worker, Job | int]] = []
-        self._n_entered = 0
+        self._agenda: defaultdict[int, list[tuple[int, Worker, Job | int]]] = defaultdict(list)
+        """What happens before which of the coordinator's looks."""
+        self._n_looks = 0
+        self._n_incarnations = 0
         self._queue: deque[Job] = deque()
         self._hungry: deque[Worker] = deque()
         self._said: list[Wire] = []
@@ -143,9 +148,9 @@ class Fleet:
     def _step(self) -> None:
         """What happens until the coordinator looks again, and what it makes of it."""
         self.now += POLL_S
-        agenda, now = self._agenda, self.now
-        while agenda and agenda[0][0] <= now:
-            _, _, action, worker, what = heappop(agenda)
+        self._n_looks += 1
+        now = self.now
+        for action, worker, what in self._agenda.pop(self._n_looks, ()):
             _ACTIONS[action](self, worker, what)
         if self._said or now >= self._deadline:
             said, self._said = self._said, []
@@ -157,26 +162,23 @@ class Fleet:
             self.beacon_s += time.process_time() - clock
 
     def _at(self, delay_s: float, action: int, worker: Worker, what: Job | int = 0) -> None:
-        self._n_entered += 1
-        heappush(self._agenda, (self.now + delay_s, self._n_entered, action, worker, what))
+        self._agenda[self._n_looks + max(1, ceil(delay_s / POLL_S))].append((action, worker, what))
 
     # ---- the coordinator
 
     def _turn(self, events: list[Event]) -> None:
         """Batches of ten, as the shell would hand them on."""
         self.events += len(events)
-        for start in range(0, max(1, len(events)), BATCH):
-            batch = events[start : start + BATCH] or [Ticked()]
-            clock = time.process_time()
-            commands = self.scheduler.handle_all(batch, self.now)
-            self.core_s += time.process_time() - clock
-            for command in commands:
-                self._carry_out(command)
+        commands: list[Command] = []
         clock = time.process_time()
+        for start in range(0, max(1, len(events)), BATCH):
+            commands += self.scheduler.handle_all(events[start : start + BATCH] or [Ticked()], self.now)
         self._deadline = self.scheduler.next_deadline(self.now)
         self.core_s += time.process_time() - clock
+        for command in commands:
+            self._carry_out(command)
 
-    def _carry_out(self, command: object) -> None:
+    def _carry_out(self, command: Command) -> None:
         match command:
             case SendJobs():
                 for job in command.jobs:
@@ -217,8 +219,8 @@ class Fleet:
         speed = self.random.uniform(1 - self.habits.spread, 1 + self.habits.spread)
         if self.random.random() < self.habits.slow_worker:
             speed /= self.habits.slowness
-        self._n_entered += 1
-        return Worker(name, f"i{self._n_entered:x}", speed, self.settings.fleet)
+        self._n_incarnations += 1
+        return Worker(name, f"i{self._n_incarnations:x}", speed, self.settings.fleet)
 
     def _begin(self, worker: Worker) -> None:
         self._said.append(worker.hello)
@@ -235,7 +237,7 @@ class Fleet:
 
     def _take(self, worker: Worker, job: Job) -> None:
         worker.jobs.append(job)
-        worker.held = tuple((job.operation, job.stage, job.index, job.attempt) for job in worker.jobs)
+        worker.held = (*worker.held, (job.operation, job.stage, job.index, job.attempt))
         if len(worker.jobs) == 1:
             self._compute(worker, job)
         if not worker.news:  # the coordinator is to know soon who has it
@@ -255,7 +257,7 @@ class Fleet:
         if not worker.is_alive or isinstance(what, int):
             return
         job = worker.jobs.popleft()
-        worker.held = tuple((job.operation, job.stage, job.index, job.attempt) for job in worker.jobs)
+        worker.held = worker.held[1:]
         whose = (self.settings.fleet, worker.name, worker.incarnation, job.operation, job.stage, job.index, job.attempt)
         if self.random.random() < self.habits.fail:
             self.failures += 1
@@ -263,8 +265,10 @@ class Fleet:
         else:
             if job.stage == "multiply":
                 self._committed[job.index] = 1
-            took_s = self._job_s / worker.speed
-            self._said.append(JobDone(*whose, JobTimes(took_s, 0.1, 1.0, took_s, 0.1, 0.5, 10**9, 10**8, 10**12), 1e-3))
+            if worker.times is None:
+                took_s = self._job_s / worker.speed
+                worker.times = JobTimes(took_s, 0.1, 1.0, took_s, 0.1, 0.5, 10**9, 10**8, 10**12)
+            self._said.append(JobDone(*whose, worker.times, 1e-3))
         if worker.jobs:
             self._compute(worker, worker.jobs[0])
         self._poll(worker)

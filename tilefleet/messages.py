@@ -24,8 +24,8 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 Version = Annotated[int, msgspec.Meta(ge=1, le=VERSION)]
 
 
-class Wire(msgspec.Struct, frozen=True):
-    """Base of everything that is sent."""
+class Wire(msgspec.Struct, frozen=True, gc=False):
+    """Base of everything that is sent. Trees of plain values: none can be in a cycle, so the collector need not visit them."""
 
 
 # ---- client → coordinator (operations queue) ------------------------------------------------------------------------

@@ -138,7 +138,7 @@ class OperationStatus(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.state in ENDED
 
 
-class WorkerView(msgspec.Struct, frozen=True):
+class WorkerView(msgspec.Struct, frozen=True, gc=False):
     """A worker as the coordinator sees it."""
 
     name: str

@@ -45,11 +45,12 @@ def once(n_workers: int, side: int, seed: int) -> dict[str, Any]:
 
 
 def measures(run: dict[str, Any]) -> dict[str, float]:
-    """What the goals are about."""
+    """What the goals are about; the beacon is told of beside the scheduler, whose state it shows to people every 2 s."""
     facts, scheduler_s = run["facts"], run["parts_s"]["scheduler"]
     return {
         "events_per_s": facts["events"] / scheduler_s,
-        "ms_per_job": 1e3 * (scheduler_s + run["parts_s"]["beacon"]) / facts["n_jobs"],
+        "scheduler_ms_per_job": 1e3 * scheduler_s / facts["n_jobs"],
+        "beacon_ms_per_job": 1e3 * run["parts_s"]["beacon"] / facts["n_jobs"],
         "makespan_per_ideal": facts["makespan_s"] / facts["ideal_s"],
         "peak_mb": facts["peak_bytes"] / 1e6,
     }
@@ -60,8 +61,8 @@ def sentence(run: dict[str, Any]) -> str:
     measured = measures(run)
     return (
         f"{run['s']:.0f} s ({run['cpu_s']:.0f} s of CPU), {measured['events_per_s']:,.0f} events/s, "
-        f"{measured['ms_per_job']:.3f} ms per job, makespan {measured['makespan_per_ideal']:.3f} × ideal, "
-        f"{measured['peak_mb']:.0f} MB at most"
+        f"{measured['scheduler_ms_per_job']:.3f} ms per job and {measured['beacon_ms_per_job']:.3f} of the beacon, "
+        f"makespan {measured['makespan_per_ideal']:.3f} × ideal, {measured['peak_mb']:.0f} MB at most"
     )
 
 

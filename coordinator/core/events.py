@@ -36,7 +36,7 @@ class CancelAsked(msgspec.Struct, frozen=True):
     operation: str
 
 
-class Heard(msgspec.Struct, frozen=True):
+class Heard(msgspec.Struct, frozen=True, gc=False):
     """A worker said something."""
 
     message: WorkerMessage

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import insort
+
 import msgspec
 
 from coordinator.core.events import Adopted
 from coordinator.core.plans import PARTS, Known, Part, Plan, join_scans, next_part, operands
 from coordinator.core.stage_run import StageRun
 from coordinator.core.stages import BlockStage, PublishStage, ScanStage
+from coordinator.core.totals import RunningTotals
 from coordinator.core.workers import Workers
 from tilefleet.errors import ErrorInfo
 from tilefleet.matrix import MatrixRef
 from tilefleet.messages import BytesFact, CheckFacts, CsvFacts, JobDone
-from tilefleet.records import ENDED, OperationRecord, OperationStatus, StageStatus, State, Totals
+from tilefleet.records import ENDED, OperationRecord, OperationStatus, StageStatus, State
 
 
 class OperationRun:
@@ -38,11 +41,11 @@ class OperationRun:
         self.finished_stages: list[StageStatus] = []
         self.finished_windows: dict[str, tuple[float, float]] = {}
         """Both of earlier parts, for the status."""
-        self.totals = Totals()
+        self.totals = RunningTotals()
         self.queue_wait_s = 0.0
         self.workers: set[str] = set()
-        """Those that finished a job of it."""
-        self._sorted_workers: tuple[str, ...] = ()
+        """Those that finished a job of it; sorted too, as sorting thousands would be most of a status."""
+        self._sorted_workers: list[str] = []
         self.output_urls: set[str] = set()
         self.is_dirty = True
         self.written = float("-inf")
@@ -99,7 +102,8 @@ class OperationRun:
         if self.is_ended:
             return None
         for run in self.runs.values():
-            if run.has_ready(now) and all(self.runs[name].is_finished for name in run.stage.after):
+            after = run.stage.after
+            if run.has_ready(now) and (not after or all(self.runs[name].is_finished for name in after)):
                 return run
         return None
 
@@ -168,29 +172,14 @@ class OperationRun:
 
     def add(self, run: StageRun, message: JobDone, now: float, sent: float | None) -> None:
         """Count a finished job's times and facts."""
-        times, totals = message.times, self.totals
         if message.facts is not None:
             run.facts[message.index] = message.facts
         if sent is not None:
-            self.queue_wait_s += max(0.0, now - sent - times.total_s)
-        worst = [x for x in (totals.check_worst, message.check_worst) if x is not None]
-        mismatches = message.facts.mismatches if isinstance(message.facts, CheckFacts) else 0
-        self.workers.add(message.worker)
-        self.totals = Totals(
-            jobs=totals.jobs + 1,
-            attempts=totals.attempts + 1,
-            waited_s=totals.waited_s + times.waited_s,
-            fetched_s=totals.fetched_s + times.fetched_s,
-            computed_s=totals.computed_s + times.computed_s,
-            checked_s=totals.checked_s + times.checked_s,
-            committed_s=totals.committed_s + times.committed_s,
-            bytes_read=totals.bytes_read + times.bytes_read,
-            bytes_written=totals.bytes_written + times.bytes_written,
-            flops=totals.flops + times.flops,
-            check_worst=max(worst) if worst else None,
-            checked_jobs=totals.checked_jobs + (message.check_worst is not None),
-            mismatches=totals.mismatches + mismatches,
-        )
+            self.queue_wait_s += max(0.0, now - sent - message.times.total_s)
+        if message.worker not in self.workers:
+            self.workers.add(message.worker)
+            insort(self._sorted_workers, message.worker)
+        self.totals.add(message)
 
     def verification(self) -> tuple[str, ErrorInfo | None]:
         """verify: the finding, and the error when the result is wrong."""
@@ -219,16 +208,10 @@ class OperationRun:
             note=self.note,
             stages=(*self.finished_stages, *(_stage_status(run, now) for run in self.runs.values())),
             phases_s=self._phases(now, wall_offset),
-            totals=self.totals, predicted_s=self.predicted_s or None, remaining_s=self._remaining_s(now),
-            workers=self._named_workers(), result=self._result() if self.state == "done" else None,
+            totals=self.totals.frozen(), predicted_s=self.predicted_s or None, remaining_s=self._remaining_s(now),
+            workers=tuple(self._sorted_workers), result=self._result() if self.state == "done" else None,
             verdict=self.verdict, error=self.error,
         )  # fmt: skip
-
-    def _named_workers(self) -> tuple[str, ...]:
-        """Sorted again only when there are more: of thousands of workers that would be most of a status."""
-        if len(self._sorted_workers) != len(self.workers):
-            self._sorted_workers = tuple(sorted(self.workers))
-        return self._sorted_workers
 
     def _result(self) -> MatrixRef | None:
         if self.plan is None or self.plan.result is None:

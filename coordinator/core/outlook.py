@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from coordinator.core import cost
 from coordinator.core.operation_run import OperationRun
@@ -10,19 +10,19 @@ from coordinator.core.plans import Settings, next_part, plan
 from tilefleet.errors import TilefleetError
 
 
-def work_left_s(runs: Iterable[OperationRun], fleet: cost.FleetFacts, settings: Settings) -> float:
-    """Of all operations together."""
+def work_left_s(runs: Iterable[OperationRun], fleet: Callable[[], cost.FleetFacts], settings: Settings) -> float:
+    """Of all operations together. ``fleet`` is asked only for those that have no plan yet: it looks at every worker."""
     return round(sum(_left_s(run, fleet, settings) for run in runs), 3)
 
 
-def _left_s(run: OperationRun, fleet: cost.FleetFacts, settings: Settings) -> float:
+def _left_s(run: OperationRun, fleet: Callable[[], cost.FleetFacts], settings: Settings) -> float:
     """Of one; of one that waits for its first worker, what a plan for workers of a usual kind would take."""
     if run.is_ended:
         return 0.0
     if run.plan is not None:
         return sum(stage.remaining_worker_s for stage in run.runs.values())
     if run.guessed_worker_s is None:
-        run.guessed_worker_s = _guessed_s(run, fleet, settings)
+        run.guessed_worker_s = _guessed_s(run, fleet(), settings)
     return run.guessed_worker_s
 
 

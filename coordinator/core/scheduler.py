@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
 from coordinator.core import patience
 from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import (
@@ -38,7 +36,7 @@ from coordinator.core.shares import FairShares
 from coordinator.core.stage_run import StageRun
 from coordinator.core.workers import Worker, Workers
 from tilefleet.errors import ErrorInfo, TilefleetError
-from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello
+from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello, WorkerMessage
 from tilefleet.records import Control, State
 
 STATUS_EVERY_S = 0.25  # people read it; a large operation finishes thousands of jobs a second
@@ -70,7 +68,10 @@ class Scheduler:
         """The same for several that were heard together, in their order: what follows from them is decided once."""
         self._commands, self._handled = [], now
         for event in events:
-            self._take_note(event, now)
+            if isinstance(event, Heard):
+                self._heard(event.message, now)  # nearly all
+            else:
+                self._take_note(event, now)
         if now >= self._housekept + HOUSEKEEPING_S:
             self._keep_house(now)
         self._plan_waiting(now)
@@ -80,8 +81,6 @@ class Scheduler:
 
     def _take_note(self, event: Event, now: float) -> None:
         match event:
-            case Heard():
-                self._heard(event, now)
             case Adopted():
                 self._adopt(event, now)
             case PlanSaved():
@@ -124,7 +123,7 @@ class Scheduler:
         return Control(
             epoch=self.epoch, at=now + self._wall_offset, fleet=self.settings.fleet, leader=leader, version=version,
             cancelled=tuple(ended | self._ended), n_open=len(self.operations), workers=self.workers.views(self._wall_offset),
-            remaining_worker_s=work_left_s(self.operations.values(), self.workers.facts(), self._planning),
+            remaining_worker_s=work_left_s(self.operations.values(), self.workers.facts, self._planning),
             departed=dict(self.workers.departed),
         )  # fmt: skip
 
@@ -191,10 +190,12 @@ class Scheduler:
             self._end(run, "failed", error, now)
 
     def _plan_waiting(self, now: float) -> None:
+        n_workers = len(self.workers)
         for run in list(self.operations.values()):
-            if not run.is_ended:
-                run.say("" if len(self.workers) else "waiting for a worker")
-            if run.is_to_plan and len(self.workers) and now >= self.workers.gathered_at:
+            if run.is_ended:
+                continue
+            run.say("" if n_workers else "waiting for a worker")
+            if run.is_to_plan and n_workers and now >= self.workers.gathered_at:
                 self._plan(run, now)
 
     def _plan(self, run: OperationRun, now: float) -> None:
@@ -219,8 +220,7 @@ class Scheduler:
         run.begin(saved, now)
         self._advance(run, now)
 
-    def _heard(self, event: Heard, now: float) -> None:
-        message = event.message
+    def _heard(self, message: WorkerMessage, now: float) -> None:
         match message:
             case WorkerHeartbeat():
                 self._heartbeat(message, now)
@@ -243,10 +243,12 @@ class Scheduler:
             return
         before, worker.held, worker.heartbeat = worker.held, message.held, now
         for operation, name, index, number in message.held:
-            if (stage := self._find(operation, name)[1]) is not None:
+            if (stage := self._stage(operation, name)) is not None:
                 stage.hold(index, number, message.incarnation, now)
+        if before == message.held:
+            return  # most of what is heard: there is nothing that it let go
         for held in before:
-            if held not in message.held and (stage := self._find(held[0], held[1])[1]) is not None:
+            if held not in message.held and (stage := self._stage(held[0], held[1])) is not None:
                 stage.let_go(held[2], held[3], message.incarnation, now)  # its completion is on the way, and may be lost
 
     def _job_done(self, message: JobDone, now: float) -> None:
@@ -280,7 +282,7 @@ class Scheduler:
 
     def _try_again(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float, delay_s: float = 0.0) -> None:
         tries = stage.retry(index, now + delay_s)
-        run.totals = msgspec.structs.replace(run.totals, attempts=run.totals.attempts + 1)
+        run.totals.attempts += 1
         if tries >= self.settings.max_attempts:
             error = patience.given_up_error(run, stage, index, f"after {tries} attempts: {why}")
             self._end(run, "failed", error, now)
@@ -288,6 +290,10 @@ class Scheduler:
     def _find(self, operation: str, stage: str) -> tuple[OperationRun | None, StageRun | None]:
         run = self.operations.get(operation)
         return (run, run.runs.get(stage)) if run is not None else (None, None)
+
+    def _stage(self, operation: str, stage: str) -> StageRun | None:
+        run = self.operations.get(operation)
+        return run.runs.get(stage) if run is not None else None
 
     def _lose(self, worker: Worker, now: float) -> None:
         """What a lost worker held is tried again at once."""
@@ -306,7 +312,7 @@ class Scheduler:
 
     def _send_failed(self, jobs: tuple[Job, ...], now: float) -> None:
         for job in jobs:
-            _, stage = self._find(job.operation, job.stage)
+            stage = self._stage(job.operation, job.stage)
             if stage is not None and (attempt := stage.out.get(job.index)) is not None and attempt.number == job.attempt:
                 stage.return_unsent(job.index, now + HOUSEKEEPING_S)
 
@@ -365,8 +371,10 @@ class Scheduler:
 
     def _fill_window(self, now: float) -> None:
         """What is out of ended operations takes no room: workers drop it on receipt."""
-        n_out = sum(run.n_out for run in self.operations.values() if not run.is_ended)
+        n_out = sum([run.n_out for run in self.operations.values() if not run.is_ended])
         room = self.settings.jobs_per_worker * max(1, len(self.workers)) - n_out
+        if room <= 0:
+            return
         turns = self._shares.turns(self.operations.values(), room, now)
         jobs = tuple(self._take(run, stage, now) for run, stage in turns)
         if jobs:

@@ -24,7 +24,7 @@ class FairShares:
         """Up to ``n_turns`` stages to take a job from, in order; each must be taken before the next is asked for."""
         ready = [run for run in runs if run.ready_run(now) is not None] if n_turns > 0 else []
         while n_turns > 0 and ready:
-            run = min(ready, key=lambda candidate: candidate.virtual_time)
+            run = ready[0] if len(ready) == 1 else min(ready, key=lambda candidate: candidate.virtual_time)
             stage = run.ready_run(now)
             if stage is None:
                 ready.remove(run)

@@ -15,7 +15,7 @@ from tilefleet.messages import Facts, JobTimes
 SAMPLE = 64  # latest durations the median is taken from
 
 
-class Attempt(msgspec.Struct):
+class Attempt(msgspec.Struct, gc=False):
     """The newest try at a job that is out: in the queue, or with a worker."""
 
     number: int
@@ -133,7 +133,7 @@ class StageRun:
     def has_ready(self, now: float) -> bool:
         """True when ``take`` would give a job."""
         self._skip_done()
-        return not self.is_all_sent or (bool(self._again) and self._again[0][0] <= now)
+        return self._cursor < self.n_jobs or (bool(self._again) and self._again[0][0] <= now)
 
     def take(self, now: float) -> tuple[int, int]:
         """The next job to send and the number of its attempt; it is out from now on."""
@@ -195,5 +195,7 @@ class StageRun:
     def _skip_done(self) -> None:
         while self._again and (self.is_done(self._again[0][1]) or self._again[0][1] in self.out):
             heapq.heappop(self._again)
-        while self._cursor < self.n_jobs and (self.is_done(self._cursor) or self._cursor in self.out):
-            self._cursor += 1
+        index, n_jobs, done, out = self._cursor, self.n_jobs, self._done, self.out
+        while index < n_jobs and (done[index >> 3] & (1 << (index & 7)) or index in out):
+            index += 1
+        self._cursor = index

@@ -77,7 +77,10 @@ class BlockStage(StageBase, frozen=True, kw_only=True):
 
     @property
     def blocks(self) -> Grid:
-        return Grid(self.out.grid.shape, self.block)
+        shape = self.out.shape
+        if shape is None:
+            raise ValueError(f"{self.out.url} has no blocks yet")
+        return Grid(shape, self.block)
 
     @property
     def n_jobs(self) -> int:

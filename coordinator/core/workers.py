@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import takewhile
 
 import msgspec
 
@@ -24,34 +23,40 @@ class Worker(msgspec.Struct):
     """One incarnation of a worker."""
 
     hello: WorkerHello
+    incarnation: str
+    """As in its hello: asked at every message."""
     heard: float
     held: tuple[Held, ...] = ()
     heartbeat: float = 0.0
     """When ``held`` was last reported."""
     _view: WorkerView | None = None
     _viewed: tuple[Held, ...] = ()
-    """What was last shown, and what it held then."""
+    _viewed_heard: float = float("-inf")
+    """What was last shown, and what it held and when it was last heard then."""
 
     def view(self, wall_offset: float) -> WorkerView:
         """For people. Made anew when it holds something else, or was heard since by more than ``HEARD_STEP_S``: of ten thousand
         workers, most show what they showed a beacon ago."""
-        heard_at, view = self.heard + wall_offset, self._view
-        if view is None or self._viewed != self.held or heard_at - view.heard_at >= HEARD_STEP_S:
-            view = self._view = self._described(heard_at)
-            self._viewed = self.held
-        return view
-
-    def _described(self, heard_at: float) -> WorkerView:
+        view, heard, held = self._view, self.heard, self.held
+        is_same = view is not None and (held is self._viewed or held == self._viewed)
+        if view is not None and is_same and heard - self._viewed_heard < HEARD_STEP_S:
+            return view
+        jobs = view.jobs if view is not None and is_same else _described(held)
         hello = self.hello
-        jobs = tuple(f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(self.held))
-        return WorkerView(
+        view = self._view = WorkerView(
             hello.worker, hello.incarnation, hello.version, hello.cores, hello.memory_bytes, hello.flops_per_s,
-            hello.bytes_per_s, heard_at, len(jobs), jobs,
+            hello.bytes_per_s, heard + wall_offset, len(jobs), jobs,
         )  # fmt: skip
+        self._viewed, self._viewed_heard = held, heard
+        return view
 
     def introduce(self, hello: WorkerHello) -> None:
         """The same incarnation says again who it is."""
         self.hello, self._view = hello, None
+
+
+def _described(held: tuple[Held, ...]) -> tuple[str, ...]:
+    return tuple([f"{operation} {stage}/{index}" for operation, stage, index, _ in sorted(held)])
 
 
 class Workers:
@@ -59,9 +64,8 @@ class Workers:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Worker] = {}
-        """In the order in which they were heard: the silent ones come first."""
-        self._names: list[str] = []
-        """All, in order, as of the last look."""
+        self._sorted: list[Worker] | None = None
+        """All, by name; None since one came or went."""
         self._oldest = self._newest = float("-inf")
         """When a worker was first added where none was, and when one was last."""
         self.departed: dict[str, str] = {}
@@ -83,44 +87,46 @@ class Workers:
     def hello(self, message: WorkerHello, now: float) -> Worker | None:
         """Take a worker up; the earlier incarnation that it replaces, if there was one."""
         known = self._by_name.get(message.worker)
-        if known is not None and known.hello.incarnation == message.incarnation:
+        if known is not None and known.incarnation == message.incarnation:
             known.introduce(message)
             self.heard(message.worker, message.incarnation, now)
             return None
         if not self._by_name:
             self._oldest = now
         self.departed.pop(message.worker, None)
-        self._by_name.pop(message.worker, None)
-        self._by_name[message.worker] = Worker(message, now)
-        self._newest = now
+        self._by_name[message.worker] = Worker(message, message.incarnation, now)
+        self._newest, self._sorted = now, None
         return known
 
     def heard(self, name: str, incarnation: str, now: float) -> Worker | None:
         """Note a sign of life; None when it comes from a worker that is not known, or no longer."""
         worker = self._by_name.get(name)
-        if worker is None or worker.hello.incarnation != incarnation:
+        if worker is None or worker.incarnation != incarnation:
             return None
         worker.heard = now
-        self._by_name[name] = self._by_name.pop(name)
         return worker
 
     def gone(self, name: str, incarnation: str, reason: str = "") -> Worker | None:
         """Forget a worker that said it leaves."""
         worker = self._by_name.get(name)
-        if worker is None or worker.hello.incarnation != incarnation:
+        if worker is None or worker.incarnation != incarnation:
             return None
         if reason:
             self.departed[name] = reason
         if len(self.departed) > MOST_DEPARTED:
             del self.departed[next(iter(self.departed))]
+        self._sorted = None
         return self._by_name.pop(name)
 
     def lose_silent(self, now: float, silence_s: float) -> list[Worker]:
-        """Forget, and return, the workers that were not heard for too long."""
-        lost = list(takewhile(lambda worker: now - max(worker.heard, self.deaf_at) > silence_s, self))
+        """Forget, and return, the workers that were not heard for too long, the longest silent first."""
+        if now - self.deaf_at <= silence_s:
+            return []
+        lost = [worker for worker in self._by_name.values() if now - worker.heard > silence_s]
         for worker in lost:
             del self._by_name[worker.hello.worker]
-        return lost
+            self._sorted = None
+        return sorted(lost, key=lambda worker: worker.heard)
 
     def facts(self) -> FleetFacts:
         """What the planner may count on: the smallest memory, mean speeds."""
@@ -136,6 +142,6 @@ class Workers:
 
     def views(self, wall_offset: float) -> tuple[WorkerView, ...]:
         """For the control object; ``wall_offset`` turns the scheduler's clock into seconds since 1970."""
-        if self._by_name.keys() != set(self._names):
-            self._names = sorted(self._by_name)
-        return tuple(self._by_name[name].view(wall_offset) for name in self._names)
+        if self._sorted is None:
+            self._sorted = [self._by_name[name] for name in sorted(self._by_name)]
+        return tuple([worker.view(wall_offset) for worker in self._sorted])

@@ -12,6 +12,7 @@ from benchmarks import compare, record, report
 from benchmarks.catalogue import works
 from benchmarks.goals import goals
 from benchmarks.statistics import ratios, spread
+from benchmarks.works.scale import sentence
 
 MACHINE = {"cpu": "any", "cores": 2, "memory_bytes": 2**34, "system": "Linux", "python": "3.11", "blas": "openblas"}
 
@@ -62,6 +63,18 @@ def test_a_comparison_says_by_its_exit_code(
     other.write_text(json.dumps({"schema": 0}) if new is None else json.dumps(document(new, [9.0, 9.0])))
     monkeypatch.setattr("sys.argv", ["compare", str(old), str(other)])
     assert compare.main() == status
+
+
+def test_the_scheduler_is_judged_without_the_beacon_which_is_told_of_beside_it() -> None:
+    facts = {"n_workers": 10, "n_jobs": 1000, "events": 4000, "makespan_s": 12.0, "ideal_s": 10.0, "peak_bytes": 90_000_000}
+    run = {"s": 1.0, "cpu_s": 0.2, "parts_s": {"scheduler": 0.04, "beacon": 0.02}, "facts": facts, "others_cpu_s": 0.0}
+    made = document([10.0], [20.0])
+    made["works"]["scale"] = {"cases": [{"name": "10 workers", "about": {}, "runs": {"scheduler": [run]}, "failed": {}}]}
+    found = {goal.reach or goal.beyond: goal for goal in goals(made)}
+    per_job = found["≤ 0.05 ms per job in the scheduler"]
+    assert (per_job.is_reached, per_job.measured) == (True, "0.040 ms, and 0.020 ms in the beacon")
+    assert found["≥ 50,000 events/s in the scheduler"].is_reached
+    assert "0.040 ms per job and 0.020 of the beacon" in sentence(run)
 
 
 def test_every_work_is_there() -> None:

@@ -11,7 +11,7 @@ from coordinator.core.shares import FairShares
 from coordinator.core.stage_run import StageRun
 from coordinator.core.stages import RandomStage
 from coordinator.core.stragglers import is_straggling
-from coordinator.core.workers import GATHER_AT_MOST_S, GATHER_S, Workers
+from coordinator.core.workers import GATHER_AT_MOST_S, GATHER_S, HEARD_STEP_S, Workers
 from tests.unit.coordinator.driven import random_record
 from tilefleet.matrix import MatrixRef
 from tilefleet.messages import JobTimes, WorkerHello
@@ -134,6 +134,57 @@ def test_workers_come_are_replaced_and_go() -> None:
     assert workers.lose_silent(10.0, 9.0) == []
     assert [worker.hello.incarnation for worker in workers.lose_silent(12.0, 9.0)] == ["i2"]
     assert len(workers) == 0
+
+
+def test_the_silent_are_lost_in_the_order_in_which_they_fell_silent_and_the_others_stay() -> None:
+    workers = Workers()
+    for name, heard in (("a", 3.0), ("b", 1.0), ("c", 2.0), ("d", 0.0)):
+        workers.hello(hello(name, "1"), heard)
+    assert workers.lose_silent(9.0, 9.0) == []
+    workers.heard("d", "1", 9.0)
+    assert workers.lose_silent(9.5, 9.0) == []
+    assert [worker.hello.worker for worker in workers.lose_silent(11.5, 9.0)] == ["b", "c"]
+    assert [worker.hello.worker for worker in workers.lose_silent(12.5, 9.0)] == ["a"]
+    workers.hello(hello("e", "1"), 13.0)
+    assert [worker.hello.worker for worker in workers.lose_silent(18.5, 9.0)] == ["d"]
+    assert [worker.hello.worker for worker in workers.lose_silent(22.5, 9.0)] == ["e"]
+    assert workers.lose_silent(40.0, 9.0) == []
+    workers.hello(hello("f", "1"), 40.0)
+    assert [worker.hello.worker for worker in workers.lose_silent(49.5, 9.0)] == ["f"]
+
+
+def test_silence_counts_from_when_somebody_could_be_heard() -> None:
+    workers = Workers()
+    workers.hello(hello("a", "1"), 0.0)
+    workers.deaf_at = 8.0
+    assert workers.lose_silent(10.0, 9.0) == []
+    assert workers.lose_silent(16.0, 9.0) == []
+    assert len(workers.lose_silent(17.5, 9.0)) == 1
+
+
+def test_workers_are_shown_by_name_as_they_are_now() -> None:
+    workers = Workers()
+    workers.hello(hello("b", "1"), 0.0)
+    workers.hello(hello("a", "1"), 0.0)
+    first = workers.views(1000.0)
+    assert [(view.name, view.heard_at, view.jobs) for view in first] == [("a", 1000.0, ()), ("b", 1000.0, ())]
+    worker = workers.heard("a", "1", HEARD_STEP_S - 1)
+    assert worker is not None
+    assert workers.views(1000.0)[0] is first[0], "heard, but nothing that people need to know now"
+    worker.held = (("op", "s", 2, 0), ("op", "s", 1, 0))
+    workers.heard("b", "1", HEARD_STEP_S)
+    shown = workers.views(1000.0)
+    assert (shown[0].jobs, shown[0].heard_at) == (("op s/1", "op s/2"), 1000.0 + HEARD_STEP_S - 1)
+    assert shown[1].heard_at == 1000.0 + HEARD_STEP_S
+    workers.hello(hello("b", "1", memory_bytes=7), HEARD_STEP_S)
+    workers.hello(hello("a", "2"), HEARD_STEP_S)
+    workers.hello(hello("c", "1"), HEARD_STEP_S)
+    assert [(view.name, view.incarnation, view.memory_bytes) for view in workers.views(1000.0)] == [
+        ("a", "2", 100), ("b", "1", 7), ("c", "1", 100),
+    ]  # fmt: skip
+    workers.gone("b", "1")
+    workers.lose_silent(20.0, 9.0)
+    assert workers.views(1000.0) == ()
 
 
 def test_the_planner_counts_on_the_smallest_memory_and_the_mean_speed() -> None:
