@@ -30,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default="", help="only these, separated by commas")
     parser.add_argument("--sizes", default="", help="of square products, instead of the work's own: 1024,2048")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the result here; without WORK it is kept in any case")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with a full run that was stopped, from what it kept")
     parser.add_argument(
         "--draw", type=Path, metavar="FILE", help="measure nothing: write the report and the plots of a result again"
     )
@@ -51,10 +52,11 @@ def main() -> int:
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     peers, sizes = (tuple(filter(None, text.split(","))) for text in (given.peers, given.sizes))
     with Pool() as pool:
-        document = measure(Bench(rounds, given.quick, say, pool, peers, tuple(map(int, sizes))), chosen)
-    path = given.json or (None if given.works else record.path_of(document))
+        bench = Bench(rounds, given.quick, say, pool, peers, tuple(map(int, sizes)))
+        document = record.resume(given.resume, bench) if given.resume else record.begin(bench)
+        path = given.json or (None if given.works else record.path_of(document))
+        measure(bench, [work for work in chosen if work.name not in document["works"]], document, path)
     if path is not None:
-        record.save(document, path)
         say(f"Kept in {path}")
     if not given.works:
         publish(document)
@@ -79,9 +81,8 @@ def choose(names: list[str], known: dict[str, Work]) -> list[Work]:
     return [work for work in known.values() if not names or any(fnmatch.fnmatch(work.name, name) for name in names)]
 
 
-def measure(bench: Bench, chosen: list[Work]) -> dict[str, Any]:
-    """Run works, one after the other; one that fails does not take the others with it."""
-    document = record.begin(bench)
+def measure(bench: Bench, chosen: list[Work], document: dict[str, Any], path: Path | None) -> None:
+    """Run works, one after the other, and keep each; one that fails does not take the others with it."""
     say(f"{document['machine']['cpu']}, {document['machine']['cores']} cores; {document['machine']['blas']}")
     for work in chosen:
         say(f"{work.name}: {work.about}")
@@ -94,7 +95,8 @@ def measure(bench: Bench, chosen: list[Work]) -> dict[str, Any]:
             say(f"  not measured: {outcome.skipped}")
         record.add(document, work.name, work.about, outcome, time.perf_counter() - began)
         summarize(document["works"][work.name])
-    return document
+        if path is not None:
+            record.save(document, path)
 
 
 def summarize(work: dict[str, Any]) -> None:

@@ -25,6 +25,15 @@ def begin(bench: Bench) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def resume(path: Path, bench: Bench) -> dict[str, Any]:
+    """A document to go on with. Exits with a sentence when it is not of this commit, this machine and these rounds."""
+    document, fresh = load(path), begin(bench)
+    for name in ("commit", "is_changed", "is_quick", "rounds", "machine", "versions"):
+        if document[name] != fresh[name]:
+            raise SystemExit(f"{path} has another {name} than this run would have ({document[name]}, {fresh[name]}); begin anew")
+    return document
+
+
 def add(document: dict[str, Any], name: str, about: str, outcome: Outcome, took_s: float) -> None:
     document["works"][name] = {
         "about": about, "took_s": round(took_s, 1), "cases": [asdict(case) for case in outcome.cases],

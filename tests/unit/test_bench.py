@@ -11,7 +11,9 @@ import pytest
 from benchmarks import compare, record, report
 from benchmarks.catalogue import works
 from benchmarks.goals import goals
+from benchmarks.pool import Pool
 from benchmarks.statistics import ratios, spread
+from benchmarks.works import Bench
 from benchmarks.works.scale import sentence
 
 MACHINE = {"cpu": "any", "cores": 2, "memory_bytes": 2**34, "system": "Linux", "python": "3.11", "blas": "openblas"}
@@ -79,3 +81,14 @@ def test_the_scheduler_is_judged_without_the_beacon_which_is_told_of_beside_it()
 
 def test_every_work_is_there() -> None:
     assert {"product-float64", "small", "s3", "memory", "csv", "coursework", "coordinator", "scale", "nodes"} <= set(works())
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_is_the_same_run(tmp_path: Path) -> None:
+    with Pool() as pool:
+        bench = Bench(5, True, print, pool)
+        kept, path = record.begin(bench), tmp_path / "kept.json"
+        kept["works"]["small"] = {"cases": []}
+        record.save(kept, path)
+        assert record.resume(path, bench)["works"] == {"small": {"cases": []}}
+        with pytest.raises(SystemExit, match="another rounds than this run would have"):
+            record.resume(path, Bench(3, True, print, pool))
