@@ -22,6 +22,7 @@ from benchmarks import places
 
 _STEERS_BLAS = ("OPENBLAS_", "OMP_", "MKL_", "BLIS_", "NVPL_", "GOTO_", "VECLIB_")
 _OF_THE_USER = ("TILEFLEET_", "AWS_")
+_SLOWS_STARTS = ("PYTHONDONTWRITEBYTECODE",)  # each process would compile all that it imports: a tenth of a second of a command
 PACKAGES = (
     "numpy", "scipy", "zarr", "obstore", "pyarrow", "dask", "distributed", "cubed", "ray", "boto3", "aioboto3", "s3fs",
     "ministack", "moto", "tilefleet",
@@ -29,8 +30,9 @@ PACKAGES = (
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a measured process gets: this environment without what steers BLAS, AWS or tilefleet, and ``more``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith((*_STEERS_BLAS, *_OF_THE_USER))}
+    """What a measured process gets: this environment without what steers BLAS, AWS or tilefleet or slows starts, and ``more``."""
+    left_out = (*_STEERS_BLAS, *_OF_THE_USER, *_SLOWS_STARTS)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return kept | {"PYTHONPATH": str(places.ROOT)} | more
 
 

@@ -17,18 +17,16 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
-from tilefleet import destination, layout, lookup, ownership, preview, staging
+from tilefleet import destination, layout, lookup, ownership, staging
 from tilefleet.config import Config, load
 from tilefleet.dtypes import Scalar, parse_dtype
 from tilefleet.errors import AlreadyExists, BadInput, TilefleetError
 from tilefleet.ids import OPERATION_ID_LENGTH, encode
 from tilefleet.inspection import inspect
-from tilefleet.lazy import LazyMatrix
 from tilefleet.matrix import MatrixRef, Operand
 from tilefleet.messages import Submit
 from tilefleet.operation import Operation
@@ -36,6 +34,11 @@ from tilefleet.ownership import Owner
 from tilefleet.records import Control, OperationRecord, OperationStatus, Output, RandomSpec, to_json
 from tilefleet.session import Session
 from tilefleet.submission import Request, Shape, Source, record_of, scalar_text, shown, verify_record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tilefleet.lazy import LazyMatrix
 
 OutPath = str | os.PathLike[str] | None
 
@@ -229,15 +232,22 @@ class Client:
 
     async def inspect(self, location: str | os.PathLike[str], *, scan: bool = False) -> MatrixRef:
         """Format, shape, dtype and tiles of a matrix. Those of a CSV only with ``scan``: it is then read, piece by piece."""
+        from tilefleet import preview
+
         ref = await inspect(self.session.stores, os.fspath(location))
         return await preview.scanned(self.session.stores, ref) if scan and ref.format == "csv" else ref
 
     async def open(self, location: str | os.PathLike[str]) -> LazyMatrix:
         """A .zarr or .npy matrix, read as it is used."""
+        from tilefleet.lazy import LazyMatrix
+
         return LazyMatrix(self.session.stores, Operand(await inspect(self.session.stores, os.fspath(location))))
 
     async def head(self, location: str | os.PathLike[str] | LazyMatrix, rows: int = 6, cols: int = 6) -> np.ndarray:
         """The first rows and columns. Of a CSV, only the first lines are read, and the dtype is what these need."""
+        from tilefleet import preview
+        from tilefleet.lazy import LazyMatrix
+
         if isinstance(location, LazyMatrix):
             return await preview.corner(location, rows, cols)
         ref = await inspect(self.session.stores, os.fspath(location))

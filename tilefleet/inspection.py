@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tilefleet import zarr_format
+from tilefleet.dtypes import item_bytes
 from tilefleet.errors import BadInput, NotFound
 from tilefleet.formats import npy
 from tilefleet.matrix import MatrixRef
@@ -79,14 +80,14 @@ async def inspect(stores: Stores, location: str) -> MatrixRef:
 async def _npy(store: Store, key: str, url: str, size_bytes: int, where: str) -> MatrixRef:
     first = bytes(await store.get_range(key, 0, min(size_bytes, npy.FIRST_BYTES)))
     header = npy.parse_header(first, where)
-    needed = header.data_offset_bytes + header.shape[0] * header.shape[1] * header.dtype.itemsize
+    needed = header.data_offset_bytes + header.shape[0] * header.shape[1] * item_bytes(header.dtype)
     if size_bytes < needed:
         raise BadInput(f"{where} is truncated: it has {size_bytes} bytes where its header promises {needed}; copy it again")
     return MatrixRef(
         url=url,
         format="npy",
         shape=header.shape,
-        dtype=header.dtype.name,
+        dtype=header.dtype,
         size_bytes=size_bytes,
         data_offset_bytes=header.data_offset_bytes,
         is_fortran_order=header.is_fortran_order,

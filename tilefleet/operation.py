@@ -9,17 +9,20 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from tilefleet import layout
 from tilefleet.errors import BadInput, Cancelled, NotFound, OperationFailed, Unreachable
-from tilefleet.lazy import LazyMatrix
 from tilefleet.matrix import Operand
 from tilefleet.messages import Cancel
 from tilefleet.readers import open_reads, readers
 from tilefleet.records import OperationRecord, OperationStatus, from_json
 from tilefleet.session import Session
+
+if TYPE_CHECKING:
+    from tilefleet.lazy import LazyMatrix
 
 FIRST_DELAY_S = 0.005
 LATENESS, LAST_DELAY_S = 0.1, 1.0  # a tenth of the time waited so far: at most a tenth late, and long waits cost few requests
@@ -80,6 +83,8 @@ class Operation:
 
     async def result(self) -> LazyMatrix:
         """The result, read as it is used. Raises the operation's error; BadInput while it runs; NotFound when removed."""
+        from tilefleet.lazy import LazyMatrix
+
         status = await self.status()
         if status is None or not status.is_ended:
             raise BadInput(f"operation {self.id} has no result yet; wait for it with 'tilefleet watch {self.id}'")

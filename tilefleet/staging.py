@@ -11,22 +11,22 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import numpy as np
 
 from tilefleet import layout
 from tilefleet.bounded import for_each
 from tilefleet.dtypes import parse_dtype
 from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.inspection import inspect
-from tilefleet.lazy import LazyMatrix
 from tilefleet.matrix import MatrixRef, Operand, Rect, default_tile
 from tilefleet.session import Session
 from tilefleet.store import Store, path_of
 from tilefleet.submission import Source
-from tilefleet.writing import publish_zarr, write_tiles
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONCURRENCY = 4
 PIECE_BYTES = 8 * 2**20
@@ -45,12 +45,14 @@ class Grounded(NamedTuple):
 
 async def ground(session: Session, source: Source, operation: str, name: str) -> Grounded:
     """What a source is. Raises BadInput and NotFound for what is no matrix; writes nothing."""
-    if isinstance(source, LazyMatrix):
-        source = source.operand
-    if isinstance(source, MatrixRef):
-        source = Operand(source)
     if isinstance(source, (str, os.PathLike)):
         source = Operand(await inspect(session.stores, os.fspath(source)))
+    elif not isinstance(source, (MatrixRef, Operand)):
+        from tilefleet.lazy import LazyMatrix
+
+        source = source.operand if isinstance(source, LazyMatrix) else source
+    if isinstance(source, MatrixRef):
+        source = Operand(source)
     if isinstance(source, Operand):
         return Grounded(source, is_upload=_is_out_of_sight(session, source.matrix.url))
     array = _array(source, name)
@@ -65,6 +67,8 @@ async def put(session: Session, operation: str, name: str, source: Grounded) -> 
     """Copy an operand to where the workers see it, when they do not; the operand as they see it."""
     matrix = source.operand.matrix
     if source.array is not None:
+        from tilefleet.writing import publish_zarr, write_tiles
+
         store = session.stores.open(matrix.url)
         rect = Rect(0, source.array.shape[0], 0, source.array.shape[1])
         await write_tiles(store, matrix, rect, source.array, concurrency=CONCURRENCY)
@@ -85,6 +89,8 @@ def _is_out_of_sight(session: Session, url: str) -> bool:
 
 
 def _array(source: Any, name: str) -> np.ndarray:
+    import numpy as np
+
     if source is None or not (isinstance(source, (np.ndarray, list, tuple)) or hasattr(source, "__array__")):
         raise BadInput(f"matrix {name} is a {type(source).__name__}; give a path, a URL, an array or a result of tilefleet")
     try:

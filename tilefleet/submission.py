@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 
-from tilefleet.dtypes import Scalar, added_dtype, parse_dtype, parse_scalar, scaled_dtype
+from tilefleet.dtypes import Scalar, added_name, dtype_name, parse_dtype, parse_scalar, promoted, scaled_dtype
 from tilefleet.errors import BadInput
 from tilefleet.ids import ALPHABET, OPERATION_ID_LENGTH
 from tilefleet.matrix import MatrixRef, Operand, place_text
-from tilefleet.random_range import parse_range
 from tilefleet.records import Kind, OperationRecord, Output, RandomSpec
 
 Shape = tuple[int, int]
@@ -71,18 +69,20 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class ResultType(NamedTuple):
-    """Shape and dtype of a result; None where they are not known before a CSV is scanned."""
+    """Shape and name of the dtype of a result; None where they are not known before a CSV is scanned."""
 
     shape: Shape | None
-    dtype: np.dtype | None
+    dtype: str | None
 
 
 def scalar_text(value: Scalar | str | None, name: str) -> str | None:
     """A factor as records carry it. NumPy scalars count as Python numbers. Raises BadInput for what is not a number."""
     if value is None:
         return None
-    if isinstance(value, np.generic):
-        value = value.item()
+    if not isinstance(value, str):
+        import numpy as np
+
+        value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool):
         raise BadInput(f"{name} is {value}, not a number; write {int(value)}")
     text = value.strip() if isinstance(value, str) else str(value)
@@ -128,7 +128,7 @@ def record_of(
         random=request.random,
         out=output,
         csv_dtype=request.csv_dtype or request.dtype,
-        dtype=None if request.dtype is None else parse_dtype(request.dtype).name,
+        dtype=None if request.dtype is None else dtype_name(request.dtype),
         tile=request.tile,
         submitted_by=submitted_by,
         command=request.command,
@@ -151,7 +151,7 @@ def result_type(record: OperationRecord) -> ResultType:
                 raise BadInput(f"operation {record.id} names no result to verify")
             return _typed(record, Operand(record.checked))
         case "convert" if record.dtype is not None:
-            return ResultType(_typed(record, _needed(record, "a")).shape, parse_dtype(record.dtype, "convert"))
+            return ResultType(_typed(record, _needed(record, "a")).shape, dtype_name(record.dtype, "convert"))
         case "scale" | "transpose" | "convert":
             shape, dtype = _typed(record, _needed(record, "a"))
             return ResultType(shape, _scaled(record.alpha, dtype))
@@ -180,9 +180,9 @@ def _check_request(request: Request) -> None:
     if request.tile is not None and (len(request.tile) != 2 or min(request.tile) < 1):
         raise BadInput(f"the tile is {request.tile}; give two positive numbers, rows and columns, such as 1024×1024")
     if request.csv_dtype is not None:
-        parse_dtype(request.csv_dtype, "the dtype for CSV")
+        dtype_name(request.csv_dtype, "the dtype for CSV")
     if request.dtype is not None:
-        parse_dtype(request.dtype, "the result")
+        dtype_name(request.dtype, "the result")
         if kind != "convert":
             raise BadInput(f"{kind} takes no element type; convert its result")
 
@@ -197,7 +197,7 @@ def _needed(record: OperationRecord, name: str) -> Operand:
 def _typed(record: OperationRecord, operand: Operand) -> ResultType:
     matrix = operand.matrix
     name = matrix.dtype or (record.csv_dtype if matrix.format == "csv" else None)
-    dtype = None if name is None else parse_dtype(name, shown(matrix.url))
+    dtype = None if name is None else dtype_name(name, shown(matrix.url))
     return ResultType(None if matrix.shape is None else operand.shape, dtype)
 
 
@@ -210,17 +210,17 @@ def _product(record: OperationRecord) -> ResultType:
             f"second ({b_shape[0]}){_transpose_hint(a_shape, b_shape)}"
         )
     shape = (a_shape[0], b_shape[1]) if a_shape and b_shape else None
-    dtype = None if a_dtype is None or b_dtype is None else np.result_type(a_dtype, b_dtype)
+    dtype = None if a_dtype is None or b_dtype is None else promoted(a_dtype, b_dtype)
     dtype = _scaled(record.alpha, dtype)
     return ResultType(shape, dtype) if record.c is None else _plus_c(record, record.c, shape, dtype)
 
 
-def _plus_c(record: OperationRecord, c: Operand, shape: Shape | None, dtype: np.dtype | None) -> ResultType:
+def _plus_c(record: OperationRecord, c: Operand, shape: Shape | None, dtype: str | None) -> ResultType:
     c_shape, c_dtype = _typed(record, c)
     if shape and c_shape and shape != c_shape:
         raise BadInput(f"{_described(c)} but the product it is added to is {_times(shape)}; the shapes must be equal")
     c_dtype = _scaled(record.beta, c_dtype)
-    both = None if dtype is None or c_dtype is None else added_dtype(dtype, c_dtype)
+    both = None if dtype is None or c_dtype is None else added_name(dtype, c_dtype)
     return ResultType(shape or c_shape, both)
 
 
@@ -232,11 +232,13 @@ def _sum(record: OperationRecord) -> ResultType:
         raise BadInput(f"{_described(a)} and {_described(b)}: {record.kind} needs equal shapes (there is no broadcasting){hint}")
     if a_dtype is None or b_dtype is None:
         return ResultType(a_shape or b_shape, None)
-    return ResultType(a_shape or b_shape, added_dtype(a_dtype, b_dtype, is_subtraction=record.kind == "subtract"))
+    return ResultType(a_shape or b_shape, added_name(a_dtype, b_dtype, is_subtraction=record.kind == "subtract"))
 
 
 def check_random(spec: RandomSpec | None) -> ResultType:
     """Shape and dtype of a random matrix. Raises BadInput for what cannot be made."""
+    from tilefleet.random_range import parse_range
+
     if spec is None:
         raise BadInput("random needs a shape, an element type, low, high and a seed")
     if len(spec.shape) != 2 or min(spec.shape) < 0:
@@ -245,13 +247,13 @@ def check_random(spec: RandomSpec | None) -> ResultType:
         raise BadInput(f"the seed is {spec.seed}; give a number that is not negative")
     dtype = parse_dtype(spec.dtype, "the random matrix")
     parse_range(spec.low, spec.high, dtype)
-    return ResultType(spec.shape, dtype)
+    return ResultType(spec.shape, dtype.name)
 
 
-def _scaled(factor: str | None, dtype: np.dtype | None) -> np.dtype | None:
+def _scaled(factor: str | None, dtype: str | None) -> str | None:
     if factor is None or dtype is None:
         return dtype
-    return scaled_dtype(parse_scalar(factor), dtype)
+    return scaled_dtype(parse_scalar(factor), parse_dtype(dtype)).name
 
 
 def _times(shape: Shape) -> str:

@@ -8,12 +8,12 @@ https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
-from tilefleet.dtypes import parse_dtype
+from tilefleet.dtypes import dtype_name, item_bytes, kind_of
 from tilefleet.errors import BadInput
 from tilefleet.matrix import MatrixRef, default_tile
 from tilefleet.version import __version__
@@ -63,8 +63,8 @@ def metadata_json(ref: MatrixRef, operation: str) -> bytes:
         "data_type": ref.dtype,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": ref.tile}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": _zero(np.dtype(ref.dtype)),
-        "codecs": [_bytes_codec(np.dtype(ref.dtype)), {"name": "crc32c"}],
+        "fill_value": _zero(ref.dtype),
+        "codecs": [_bytes_codec(ref.dtype), {"name": "crc32c"}],
         "attributes": {"tilefleet": {"operation": operation, "version": __version__, "complete": True}},
         "storage_transformers": [],
     }
@@ -114,7 +114,7 @@ def check_shape(shape: Any, url: str) -> tuple[int, int]:
 def _describe_v3(array: _ArrayV3, url: str) -> MatrixRef:
     shape = check_shape(array.shape, url)
     name = array.data_type if isinstance(array.data_type, str) else _name_of(array.data_type)
-    dtype = parse_dtype(name, url)
+    dtype = dtype_name(name, url)
     tile = _regular_chunks(array.chunk_grid)
     layout: Layout = _layout_v3(array, dtype)
     fill_value = _fill_text(array.fill_value, dtype)
@@ -125,8 +125,8 @@ def _describe_v3(array: _ArrayV3, url: str) -> MatrixRef:
         url=url,
         format="zarr",
         shape=shape,
-        dtype=dtype.name,
-        tile=tile or default_tile(shape, dtype.itemsize),
+        dtype=dtype,
+        tile=tile or default_tile(shape, item_bytes(dtype)),
         layout=layout,
         is_ours=layout == "raw+crc32c" and isinstance(mark, dict) and mark.get("complete") is True,
         fill_value=fill_value or "0",
@@ -136,12 +136,12 @@ def _describe_v3(array: _ArrayV3, url: str) -> MatrixRef:
 def _describe_v2(array: _ArrayV2, url: str) -> MatrixRef:
     shape = check_shape(array.shape, url)
     name = array.dtype if isinstance(array.dtype, str) else "structured"
-    dtype = parse_dtype(name, url)
-    tile = _pair(array.chunks) or default_tile(shape, dtype.itemsize)
-    return MatrixRef(url=url, format="zarr", shape=shape, dtype=dtype.name, tile=tile, layout="codec")
+    dtype = dtype_name(name, url)
+    tile = _pair(array.chunks) or default_tile(shape, item_bytes(dtype))
+    return MatrixRef(url=url, format="zarr", shape=shape, dtype=dtype, tile=tile, layout="codec")
 
 
-def _layout_v3(array: _ArrayV3, dtype: np.dtype) -> Layout:
+def _layout_v3(array: _ArrayV3, dtype: str) -> Layout:
     codecs = [_named(codec) for codec in array.codecs]
     key_encoding = _named(array.chunk_key_encoding)
     is_plain = (
@@ -150,7 +150,7 @@ def _layout_v3(array: _ArrayV3, dtype: np.dtype) -> Layout:
         and key_encoding.configuration.get("separator", "/") == "/"
         and len(codecs) > 0
         and codecs[0].name == "bytes"
-        and (dtype.itemsize == 1 or codecs[0].configuration.get("endian") == "little")
+        and (item_bytes(dtype) == 1 or codecs[0].configuration.get("endian") == "little")
     )
     if is_plain and len(codecs) == 1:
         return "raw"
@@ -177,25 +177,26 @@ def _name_of(data_type: Any) -> str:
     return str(data_type.get("name", data_type)) if isinstance(data_type, dict) else str(data_type)
 
 
-def _bytes_codec(dtype: np.dtype) -> dict[str, Any]:
-    if dtype.itemsize == 1:
+def _bytes_codec(dtype: str) -> dict[str, Any]:
+    if item_bytes(dtype) == 1:
         return {"name": "bytes"}
     return {"name": "bytes", "configuration": {"endian": "little"}}
 
 
-def _zero(dtype: np.dtype) -> Any:
-    return {"b": False, "i": 0, "u": 0, "f": 0.0, "c": [0.0, 0.0]}[dtype.kind]
+def _zero(dtype: str) -> Any:
+    return {"b": False, "i": 0, "u": 0, "f": 0.0, "c": [0.0, 0.0]}[kind_of(dtype)]
 
 
-def _fill_text(value: Any, dtype: np.dtype) -> str | None:
+def _fill_text(value: Any, dtype: str) -> str | None:
     """A fill value as ``parse_scalar`` reads it; None when it is of a kind that only zarr-python should interpret."""
-    if dtype.kind == "c":
-        parts = [_fill_float(part, dtype.itemsize // 2) for part in value] if isinstance(value, list) else []
+    kind = kind_of(dtype)
+    if kind == "c":
+        parts = [_fill_float(part, item_bytes(dtype) // 2) for part in value] if isinstance(value, list) else []
         return repr(complex(parts[0], parts[1])) if len(parts) == 2 and None not in parts else None  # type: ignore[arg-type]
-    if dtype.kind == "f":
-        number = _fill_float(value, dtype.itemsize)
+    if kind == "f":
+        number = _fill_float(value, item_bytes(dtype))
         return None if number is None else repr(number)
-    if dtype.kind == "b":
+    if kind == "b":
         return str(int(value)) if isinstance(value, bool) else None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -203,7 +204,7 @@ def _fill_text(value: Any, dtype: np.dtype) -> str | None:
 def _fill_float(value: Any, itemsize: int) -> float | None:
     names = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
     if isinstance(value, str) and value.startswith("0x") and len(value) == 2 + 2 * itemsize:
-        return float(np.frombuffer(bytes.fromhex(value[2:]), f">f{itemsize}")[0])  # the bits, most significant first
+        return float(struct.unpack({4: ">f", 8: ">d"}[itemsize], bytes.fromhex(value[2:]))[0])  # the bits, most significant first
     if isinstance(value, str):
         return names.get(value)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -5,8 +5,13 @@ The rule: what is not found here is looked for everywhere, as help, completion a
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
 
 FLEET = ("fleet",)
 FAMILIES: Mapping[str, tuple[str, ...]] = {
@@ -33,3 +38,16 @@ def declare(arguments: Sequence[str] = ()) -> None:
     chosen = [module for module, words in FAMILIES.items() if word in words]
     for module in chosen or FAMILIES:
         importlib.import_module(f"coordinator.cli.{module}")
+
+
+def narrowed(app: typer.Typer, arguments: Sequence[str]) -> typer.Typer:
+    """The app with the one command that the first argument names: typer builds all it is given, some milliseconds each.
+
+    As it is when that is no command of its own: a group, an option, a mistake.
+    """
+    named = [command for command in app.registered_commands if command.name in arguments[:1]]
+    if not named:
+        return app
+    one = copy.copy(app)
+    one.registered_commands = named
+    return one

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import typer
 
 from coordinator.cli.door import app
-from coordinator.cli.families import declare
+from coordinator.cli.families import declare, narrowed
 from tilefleet.errors import ErrorInfo, TilefleetError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code."""
     try:
         declare(arguments)
-        app(list(arguments), prog_name="tilefleet")
+        narrowed(app, arguments)(list(arguments), prog_name="tilefleet")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except BrokenPipeError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-import numpy as np
 
 from coordinator.core import cost
 from coordinator.core.cost import FleetFacts
@@ -27,6 +26,7 @@ from coordinator.core.stages import (
     Stage,
 )
 from tilefleet import submission
+from tilefleet.dtypes import item_bytes
 from tilefleet.errors import BadInput
 from tilefleet.footprint import peak_bytes
 from tilefleet.formats.csv_index import Band, CsvIndex, combine
@@ -183,7 +183,7 @@ def _main_plan(record: OperationRecord, known: Known, places: Places, fleet: Fle
     after = tuple(stage.name for stage in ingest)
     if record.kind == "verify":
         return _summed(Plan("main", (*ingest, *verify_stages(ready, after, places, fleet)), sources), fleet)
-    out = places.result(record, shape, dtype.name, record.tile or default_tile(shape, dtype.itemsize))
+    out = places.result(record, shape, dtype, record.tile or default_tile(shape, item_bytes(dtype)))
     made = _computing(ready, out, after, places, fleet, settings)
     tiles = made[-1].out if made else _source(ready)
     published = result_stages(record, tiles, tuple(stage.name for stage in (*ingest, *made)), places, fleet)
@@ -196,7 +196,7 @@ def _source(record: OperationRecord) -> MatrixRef:
     return record.a.matrix
 
 
-def _known_type(record: OperationRecord) -> tuple[tuple[int, int], np.dtype]:
+def _known_type(record: OperationRecord) -> tuple[tuple[int, int], str]:
     shape, dtype = submission.result_type(record)
     if shape is None or dtype is None:
         raise BadInput(f"the record of {record.id} does not say the shape and type of its operands")
@@ -319,7 +319,7 @@ def _elementwise(
 def out_s(out: MatrixRef, block: tuple[int, int], fleet: FleetFacts) -> float:
     """Seconds to move one block of ``out`` between a worker and the store."""
     rows, cols = min(block[0], out.grid.shape[0]), min(block[1], out.grid.shape[1])
-    return cost.JOB_OVERHEAD_S + rows * cols * np.dtype(out.dtype).itemsize / fleet.bytes_per_s
+    return cost.JOB_OVERHEAD_S + rows * cols * item_bytes(str(out.dtype)) / fleet.bytes_per_s
 
 
 def _summed(plan: Plan, fleet: FleetFacts) -> Plan:

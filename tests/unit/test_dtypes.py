@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilefleet.dtypes import SUPPORTED, Scalar, added_dtype, parse_dtype, parse_scalar, scaled_dtype
+from tilefleet.dtypes import (
+    SUPPORTED,
+    Scalar,
+    added_dtype,
+    dtype_name,
+    item_bytes,
+    kind_of,
+    parse_dtype,
+    parse_scalar,
+    promoted,
+    scaled_dtype,
+)
 from tilefleet.errors import BadInput
 
 
@@ -17,6 +28,22 @@ from tilefleet.errors import BadInput
 def test_every_supported_type_is_read_little_endian(name: str) -> None:
     assert parse_dtype(name) == np.dtype(name).newbyteorder("<")
     assert parse_dtype(np.dtype(name).newbyteorder(">").str) == np.dtype(name).newbyteorder("<")
+
+
+@pytest.mark.parametrize(("left", "right"), list(itertools.product(SUPPORTED, SUPPORTED)))
+def test_promotion_is_numpys(left: str, right: str) -> None:
+    assert promoted(left, right) == np.result_type(np.dtype(left), np.dtype(right)).name
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_names_kinds_and_sizes_are_numpys(name: str) -> None:
+    dtype = np.dtype(name)
+    assert (kind_of(name), item_bytes(name)) == (dtype.kind, dtype.itemsize)
+    for order in "<>|=":
+        assert dtype_name(order + dtype.str[1:]) == np.dtype(order + dtype.str[1:]).name == name
+    assert dtype_name(dtype.char) == name  # NumPy's answer
+    with pytest.raises(BadInput, match="float16"):
+        dtype_name("<f2")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_the_result_of_a_product_is_numpys(
         "c": Operand(npy("c.npy", (m, n), c)),
     }
     expected = 2 * (np.ones((m, k), a) @ np.ones((k, n), b)) + 0.5 * np.ones((m, n), c)
-    assert result_type(record("multiply", operands, alpha=2, beta=0.5)) == (expected.shape, expected.dtype)
+    assert result_type(record("multiply", operands, alpha=2, beta=0.5)) == (expected.shape, expected.dtype.name)
 
 
 @given(dtypes, dtypes, st.sampled_from(["add", "subtract"]))
@@ -57,7 +57,7 @@ def test_the_result_of_a_sum_is_numpys(a: str, b: str, kind: str) -> None:
         assert "bool" in refusal(kind, operands)
     else:
         expected = left + right if kind == "add" else left - right
-        assert result_type(record(kind, operands)) == ((2, 3), expected.dtype)
+        assert result_type(record(kind, operands)) == ((2, 3), expected.dtype.name)
 
 
 @given(dtypes, st.sampled_from([3, -1, 0.5, 1 + 2j, 300, 10**30]))
@@ -69,7 +69,7 @@ def test_the_result_of_scaling_is_numpys(dtype: str, alpha: complex) -> None:
         assert "does not fit" in refusal("scale", operands, alpha=alpha)
         return
     if expected.dtype != object:
-        assert result_type(record("scale", operands, alpha=alpha)) == ((2, 3), expected.dtype)
+        assert result_type(record("scale", operands, alpha=alpha)) == ((2, 3), expected.dtype.name)
 
 
 def test_shapes_that_do_not_match_name_both_files_both_shapes_and_the_way_out() -> None:
@@ -106,7 +106,7 @@ def test_a_csv_passes_until_its_scan_and_is_then_checked_by_the_same_function() 
     scanned = {"a": Operand(MatrixRef("file:///data/a.csv", "csv", (2, 5), "int64")), "b": operands["b"]}
     assert "/data/a.csv is 2×5" in refusal("multiply", scanned)
     typed = record("add", {"a": Operand(csv), "b": operands["b"]}, csv_dtype="complex64")
-    assert result_type(typed) == ((3, 4), np.dtype("complex128"))
+    assert result_type(typed) == ((3, 4), "complex128")
 
 
 def test_transpose_is_a_copy_of_the_transposed_operand() -> None:
@@ -151,7 +151,7 @@ def test_random_specs_that_cannot_be_drawn(spec: RandomSpec, said: str) -> None:
 
 
 def test_random_has_the_shape_and_dtype_of_its_spec() -> None:
-    assert result_type(record("random", {}, random=RandomSpec((2, 0), "uint8", "0", "256", 7))) == ((2, 0), np.dtype("uint8"))
+    assert result_type(record("random", {}, random=RandomSpec((2, 0), "uint8", "0", "256", 7))) == ((2, 0), "uint8")
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ast
 import re
 import struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from tilefleet.dtypes import parse_dtype
+from tilefleet.dtypes import dtype_name, item_bytes
 from tilefleet.errors import BadInput
 from tilefleet.zarr_format import check_shape
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 10_000  # numpy.load's own limit (max_header_size)
@@ -24,10 +25,10 @@ _ALIGNMENT = 64  # of the data in files NumPy writes
 
 
 class Header(NamedTuple):
-    """What the first bytes of a file say; ``dtype`` is little-endian, ``is_big_endian`` tells how the elements lie."""
+    """What the first bytes of a file say; ``dtype`` is a name, ``is_big_endian`` tells how the elements lie."""
 
     shape: tuple[int, int]
-    dtype: np.dtype
+    dtype: str
     is_fortran_order: bool
     is_big_endian: bool
     data_offset_bytes: int
@@ -45,16 +46,18 @@ def parse_header(first: bytes, where: str = "the npy file") -> Header:
         raise BadInput(f"{where} holds records with named fields, not a matrix of numbers; save one field of it")
     if "O" in descr:
         raise BadInput(f"{where} holds pickled Python objects, which are never loaded; save it with a numeric dtype")
-    dtype = parse_dtype(descr, where)
+    dtype = dtype_name(descr, where)
     if not isinstance(fields["fortran_order"], bool) or not isinstance(fields["shape"], tuple):
         raise BadInput(f"{where} has a damaged npy header: {text.strip()[:80]!r}")
     shape = check_shape(fields["shape"], where)
-    is_big_endian = np.dtype(descr).newbyteorder("=") != np.dtype(descr) and descr.startswith(">")
+    is_big_endian = descr.startswith(">") and item_bytes(dtype) > 1
     return Header(shape, dtype, fields["fortran_order"], is_big_endian, data_offset_bytes)
 
 
 def header_bytes(shape: tuple[int, int], dtype: np.dtype) -> bytes:
     """The header of a C-order little-endian file of version 1.0, byte for byte as ``numpy.save`` writes it."""
+    import numpy as np
+
     descr = np.dtype(dtype).newbyteorder("<").str
     text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': ({int(shape[0])}, {int(shape[1])}), }}"
     text += " " * max(0, 21 - len(str(shape[0])))  # NumPy leaves room for the first length to grow
