@@ -1,12 +1,13 @@
-"""CSV without a header: lines of numbers to arrays and back, pure on bytes.
+"""CSV without a header: lines of numbers to arrays, pure on bytes; the way back, ``encode``, is that of ``csv_encoding``.
 
 The rules: fields are separated by commas and may be quoted or padded with blanks; blank lines are skipped; lines end in
 ``\\n`` or ``\\r\\n``; every other deviation is an error with its place. Types are int64 where every field is an integer that
 fits it, else float64 (so integers of 2^63 and more become floats unless a dtype is given), complex128 for ``1+2j`` or
 ``(1+2j)``, bool where every field is a word ``True`` or ``False``. Floats are read to the nearest value of their type.
 
-How it is fast: all fields of a text become one Arrow string array (no work per column), which is cast at once. A text that
-will not be cast is read again field by field, by a strict grammar, to say what is wrong and where.
+How it is fast: all fields of a text become one Arrow string array (no work per column), which is cast at once. Text that is
+as programs write it is cast where it lies, the separators between the fields being nulls; other text is cleaned first. A text
+that will not be cast is read again field by field, by a strict grammar, to say what is wrong and where.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tilefleet.formats.csv_encoding import encode as encode  # noqa: PLC0414 - both ways are had here
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PIECE_BYTES = 2**20  # text cast at a time: what it needs stays in the cache
-_PIECE_ELEMENTS = 2**17  # elements encoded at a time
+_OF_COMPLEX = b"j", b"J", b"("  # one of these is in every complex number that is no float
+_EVERY_OTHER = 0x55  # eight bits of validity: fields, with a null for the separator after each
 _NEWLINE, _COMMA = b"\n,"
 _BLANKS = b" \t"
 _BOM = b"\xef\xbb\xbf"
@@ -75,12 +79,13 @@ def row_starts(text: bytes) -> np.ndarray:
     return starts[~is_blank]
 
 
-def scan(text: bytes, cols: int = 0, dtype: str = "bool", *, is_typed: bool = False) -> Scanned:
+def scan(text: bytes, cols: int = 0, dtype: str = "bool", *, is_typed: bool = False, start: int = 0) -> Scanned:
     """Columns and widest type of a text of whole lines, given what was found before it (``cols`` 0: nothing).
 
-    ``is_typed``: the type is settled, only columns are counted. Raises CsvError for ragged lines and what is no number.
+    ``is_typed``: the type is settled, only columns are counted; ``start``: where a line begins, those before it are left out.
+    Raises CsvError for ragged lines and what is no number.
     """
-    for offset, piece in _pieces(text):
+    for offset, piece in _pieces(text, start):
         clean = _clean(piece)
         if clean.text:
             cols = cols or clean.text.count(b",", 0, clean.text.index(b"\n")) + 1
@@ -91,34 +96,54 @@ def scan(text: bytes, cols: int = 0, dtype: str = "bool", *, is_typed: bool = Fa
     return Scanned(cols, dtype)
 
 
+def survey(text: bytes, starts: np.ndarray, cols: int, dtype: str, *, is_typed: bool = False) -> Scanned:
+    """As ``scan``, of a text that will be parsed as what is found, so that what cannot change that is left to the parse.
+
+    ``starts`` are the text's ``row_starts``. Once the type is settled, or as wide as what the text can hold, only the columns of
+    the first line are looked at; ragged lines and what is no number are found by ``parse``, with the same words.
+    """
+    if not len(starts):
+        return Scanned(cols, dtype)
+    first = int(starts[0])
+    if is_typed:
+        return Scanned(cols or text.count(b",", first, _line_end(text, first)) + 1, dtype)
+    looked_at = 0
+    if dtype not in ("float64", "complex128"):
+        looked_at = _line_end(text, min(first + PIECE_BYTES, len(text)) - 1)
+        cols, dtype = scan(text[:looked_at], cols, dtype)
+    is_settled = dtype == "complex128" or (dtype == "float64" and not any(letter in text for letter in _OF_COMPLEX))
+    return Scanned(cols, dtype) if is_settled else scan(text, cols, dtype, start=looked_at)
+
+
 def parse(text: bytes, cols: int, dtype: np.dtype) -> np.ndarray:
     """The elements of a text of whole lines; shape (rows, cols). Raises CsvError for the first that does not fit."""
-    with np.errstate(over="ignore"):  # 1e40 as float32 is inf, as it is everywhere
-        bands = [_parse_piece(piece, offset, cols, dtype) for offset, piece in _pieces(text)]
+    bands = list(_bands(text, cols, dtype))
     return np.concatenate(bands) if bands else np.empty((0, cols), dtype)
 
 
-def encode(block: np.ndarray) -> bytes:
-    """The rows of a block as lines that read back bit for bit as the block's dtype.
-
-    Shortest digits for floats, always with a point or an exponent (``1.0``); complex as ``(1+2j)``, complex64 with the
-    digits of its value as complex128; bool as ``1`` and ``0``, which every reader takes for numbers.
-    """
-    step = max(1, _PIECE_ELEMENTS // max(1, block.shape[1]))
-    if block.shape[1] == 0:
-        return b""
-    return b"".join(_encode_rows(block[row : row + step]) for row in range(0, block.shape[0], step))
+def parse_into(text: bytes, out: np.ndarray) -> int:
+    """The elements of a text of whole lines to the first rows of ``out``; how many rows. Raises CsvError as ``parse`` does."""
+    filled = 0
+    for band in _bands(text, out.shape[1], out.dtype):
+        out[filled : filled + len(band)] = band
+        filled += len(band)
+    return filled
 
 
 # ---- text to fields -------------------------------------------------------------------------------------------------
 
 
-def _pieces(text: bytes) -> Iterator[tuple[int, bytes]]:
+def _pieces(text: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """(offset, whole lines) of about ``PIECE_BYTES``."""
-    start = 0
+    for begin, end in _cuts(text, start):
+        yield begin, text[begin:end]
+
+
+def _cuts(text: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Where the pieces begin and end."""
     while start < len(text):
         end = _line_end(text, min(start + PIECE_BYTES, len(text)) - 1)
-        yield start, text[start:end]
+        yield start, end
         start = end
 
 
@@ -203,6 +228,45 @@ def _scan_piece(clean: _Clean, cols: int, dtype: str, *, is_typed: bool) -> str 
     if _WORDS.fullmatch(clean.text):
         return dtype
     return "complex128" if _cast(clean.text, fields, np.dtype(complex)) is not None else None
+
+
+def _bands(text: bytes, cols: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """The elements of a text, piece by piece; a band may be a view that is not contiguous."""
+    is_plain = dtype.kind in "iuf" and text.isascii() and not any(letter in text for letter in (b"x", b"X"))
+    for start, end in _cuts(text):
+        band = _cast_in_place(text, start, end, cols, dtype) if is_plain else None
+        if band is None:
+            with np.errstate(over="ignore"):  # 1e40 as float32 is inf, as it is everywhere
+                band = _parse_piece(text[start:end], start, cols, dtype)
+        yield band
+
+
+def _cast_in_place(text: bytes, start: int, end: int, cols: int, dtype: np.dtype) -> np.ndarray | None:
+    """The elements of a piece in which nothing is to be cleaned; None when something is, or is wrong.
+
+    Of its bytes only separators are not above a comma, so there are no blanks, quotes, plus signs, parentheses nor carriage
+    returns. Where the separators are shows that lines have ``cols`` fields; a blank one is an empty field, which is not cast.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    raw = np.frombuffer(text, np.uint8, end - start, start)
+    ends = np.flatnonzero(raw <= _COMMA)
+    if not len(ends) or len(ends) % cols or ends[-1] != len(raw) - 1:
+        return None
+    separators = raw[ends].reshape(-1, cols)
+    if not ((separators[:, -1] == _NEWLINE).all() and (separators[:, :-1] == _COMMA).all()):
+        return None
+    offsets = np.zeros(2 * len(ends) + 1, np.int32)
+    offsets[1::2] = ends
+    offsets[2::2] = offsets[1::2] + 1
+    is_field = np.full(len(ends) // 4 + 1, _EVERY_OTHER, np.uint8)
+    fields = pa.StringArray.from_buffers(2 * len(ends), *map(pa.py_buffer, (offsets, raw, is_field)))
+    try:
+        elements = pc.cast(fields, pa.from_numpy_dtype(dtype))
+    except pa.ArrowInvalid:
+        return None
+    return np.frombuffer(elements.buffers()[1], dtype, 2 * len(ends))[::2].reshape(-1, cols)
 
 
 def _parse_piece(piece: bytes, offset: int, cols: int, dtype: np.dtype) -> np.ndarray:
@@ -311,41 +375,3 @@ def _problem(text: str, dtype: np.dtype, *, is_last: bool) -> str:
     if any(separator in text for separator in ";\t "):
         return f"{shown} is not a number; fields must be separated by commas"
     return f"{shown} is not a number"
-
-
-# ---- elements to text -----------------------------------------------------------------------------------------------
-
-
-def _encode_rows(block: np.ndarray) -> bytes:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    rows, cols = block.shape
-    fields = _texts(np.ascontiguousarray(block, block.dtype.newbyteorder("=")).reshape(-1))
-    lines = pc.binary_join(pa.ListArray.from_arrays(np.arange(0, rows * cols + 1, cols, dtype=np.int32), fields), ",")
-    joined = pc.binary_join(pa.ListArray.from_arrays(np.array([0, rows], np.int32), lines), "\n")
-    return bytes(joined[0].as_buffer()) + b"\n"
-
-
-def _texts(flat: np.ndarray) -> pa.StringArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if flat.dtype.kind == "c":
-        return _complex_texts(flat.astype(np.complex128))
-    if flat.dtype.kind == "b":
-        flat = flat.view(np.uint8)
-    texts = pc.cast(pa.array(flat), pa.string())
-    if flat.dtype.kind == "f" and (flat == np.trunc(flat)).any():
-        is_whole = pc.match_substring_regex(texts, "^-?[0-9]+$")  # 1 and -0 would be read as integers
-        return pc.binary_join_element_wise(texts, pc.if_else(is_whole, ".0", ""), "")
-    return texts
-
-
-def _complex_texts(flat: np.ndarray) -> pa.StringArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    real, imag = (pc.cast(pa.array(np.ascontiguousarray(part)), pa.string()) for part in (flat.real, flat.imag))
-    sign = pc.if_else(pc.starts_with(imag, "-"), "", "+")
-    return pc.binary_join_element_wise("(", real, sign, imag, "j)", "")

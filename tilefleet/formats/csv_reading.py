@@ -27,14 +27,15 @@ _PIECE_BYTES = 8 * 2**20
 async def scan_csv(store: Store, key: str, work: ScanCsv) -> CsvFacts:
     """Rows per piece, columns and widest type of the lines that begin in the work's bytes; ``work.dtype`` settles the type.
 
-    Raises BadInput with file, line and column for ragged lines and for what is no number.
+    Raises BadInput with file, line and column for ragged lines and for what is no number, where these could change what is found;
+    the others are found by ``parse_csv``.
     """
     rows = np.zeros(n_pieces(work.byte0, work.byte1, work.piece_bytes), np.int64)
     found = csv.Scanned(0, work.dtype or "bool")
     async for offset, text in whole_lines(store, key, work.byte0, work.byte1, work.source.size_bytes):
         try:
             starts = await asyncio.to_thread(csv.row_starts, text)
-            found = await asyncio.to_thread(csv.scan, text, *found, is_typed=work.dtype is not None)
+            found = await asyncio.to_thread(csv.survey, text, starts, *found, is_typed=work.dtype is not None)
         except csv.CsvError as error:
             await _raise_located(store, key, error.later(offset))
         pieces = (starts + (offset - work.byte0)) // work.piece_bytes
@@ -58,11 +59,9 @@ async def parse_csv(store: Store, key: str, work: ParseCsv) -> np.ndarray:
         text = text[first : int(starts[stop]) if stop < len(starts) else len(text)]  # noqa: PLW2901
         skip = 0
         try:
-            band = await asyncio.to_thread(csv.parse, text, work.rect.cols, block.dtype)
+            filled += await asyncio.to_thread(csv.parse_into, text, block[filled:])
         except csv.CsvError as error:
             await _raise_located(store, key, error.later(offset + first))
-        block[filled : filled + len(band)] = band
-        filled += len(band)
         if filled == len(block):
             return block
     raise BadInput(f"{store.shown(key)} has fewer lines than it had when it was scanned; it was changed or truncated")

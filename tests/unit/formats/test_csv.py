@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tilefleet.dtypes import SUPPORTED
-from tilefleet.formats import csv
+from tilefleet.formats import csv, csv_encoding
 
 F8, I8, C16 = np.dtype("float64"), np.dtype("int64"), np.dtype("complex128")
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=6)
@@ -80,8 +80,27 @@ def test_encoding_does_not_depend_on_strides_byte_order_or_pieces(monkeypatch: p
     block = np.arange(60.0).reshape(6, 10)
     whole = csv.encode(block)
     assert csv.encode(np.asfortranarray(block)) == csv.encode(block.astype(">f8")) == whole
-    monkeypatch.setattr(csv, "_PIECE_ELEMENTS", 7)
+    monkeypatch.setattr(csv_encoding, "_PIECE_ELEMENTS", 7)
     assert csv.encode(block) == whole
+
+
+_MAGNITUDES = st.one_of(st.floats(), st.floats(-1e11, 1e11), st.floats(1e-7, 1e-4), st.integers(-(10**11), 10**11).map(float))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_MAGNITUDES, min_size=1, max_size=40), st.booleans())
+def test_both_ways_to_encode_floats_write_the_same(values: list[float], is_diluted: bool) -> None:
+    block = np.array([values] + [[0.5] * len(values)] * (20 * is_diluted))
+    expected = csv_encoding._encode_with_arrow(block)
+    assert csv.encode(block) == expected
+    assert csv_encoding._encode_with_msgspec(block, csv_encoding._is_written_alike(block)) == expected
+
+
+@pytest.mark.parametrize("bound", [1e-7, 1e-6, 1e-5, 1e-4, 1e9, 1e10, 1e15, 1e16])
+def test_floats_around_where_the_form_changes(bound: float) -> None:
+    around = [np.nextafter(bound, 0), bound, np.nextafter(bound, np.inf)]
+    block = np.array([[0.25] * 100 + around + [-one for one in around]])
+    assert csv.encode(block) == csv_encoding._encode_with_arrow(block)
 
 
 @settings(max_examples=200, deadline=None)
@@ -250,3 +269,64 @@ def test_the_fast_way_and_the_grammar_agree(rows: list[list[str]], name: str) ->
     else:
         if name not in ("float32", "complex64"):  # where Python rounds twice
             assert same_bits(csv.parse(text, 2, dtype), slow)
+
+
+F, FLOATS = b"1.5,2.5\n", b"1.5,2.5\n" * 100
+
+
+@pytest.mark.usefixtures("in_pieces")
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (FLOATS, (2, "float64")),
+        (b"1,2\n" * 100 + F, (2, "float64")),
+        (FLOATS + b"1,2\n", (2, "float64")),
+        (FLOATS + b"1,99999999999999999999\n", (2, "float64")),
+        (FLOATS + b"1,1+2j\n", (2, "complex128")),
+        (FLOATS + b"1,(2)\n", (2, "complex128")),
+        (FLOATS + b"\n\n", (2, "float64")),
+        (b"\n\n" + FLOATS.replace(b"\n", b"\r\n"), (2, "float64")),
+        (FLOATS + b"1.5,2.5", (2, "float64")),
+        (b"True,False\n" * 100, (2, "bool")),
+        (b"1,2\n" * 100 + b"3,99999999999999999999\n", (2, "float64")),
+        (b"\n", (0, "bool")),
+    ],
+)
+def test_a_survey_finds_what_a_scan_does(text: bytes, found: tuple[int, str]) -> None:
+    starts = csv.row_starts(text)
+    assert csv.survey(text, starts, 0, "bool") == csv.scan(text) == found
+    for dtype in ("int64", "float64", "complex128"):
+        assert csv.survey(text, starts, 2, dtype) == csv.scan(text, 2, dtype)
+        assert csv.survey(text, starts, 0, dtype, is_typed=True) == csv.scan(text, 0, dtype, is_typed=True)
+
+
+@pytest.mark.usefixtures("in_pieces")
+@pytest.mark.parametrize("last", [b"3.5,x\n", b"3.5\n", b"3.5,4,5\n", b"3.5,\n", b"True,1\n", b"1,0x1F\n", b"1 2\n"])
+def test_what_a_survey_leaves_is_found_by_the_parse(last: bytes) -> None:
+    for text in (FLOATS + last, FLOATS + last + FLOATS, FLOATS + b"\n" + last):
+        with pytest.raises(csv.CsvError) as strict:
+            csv._read_slowly(text, 0, 2, F8)
+        with pytest.raises(csv.CsvError) as parsed:
+            csv.survey(text, csv.row_starts(text), 0, "bool")
+            csv.parse_into(text, np.empty((300, 2)))
+        places = [(error.offset_bytes, error.column, error.problem) for error in (strict.value, parsed.value)]
+        assert places[0] == places[1]
+
+
+def test_text_is_cast_in_place_only_where_nothing_is_to_be_cleaned() -> None:
+    for text in (b"1.5,2\n", b"nan,-inf\n3,4e-5\n"):
+        assert csv._cast_in_place(text, 0, len(text), 2, F8) is not None
+    for text in (
+        b"1 2\n",
+        b"1;2\n",
+        b"1,2",
+        b"1,2\r\n",
+        b"1,2\n\n",
+        b"1\n2,3,4\n",
+        b"1\n2\n",
+        b'"1",2\n',
+        b"1,\n",
+        b"+1,2\n",
+        b"(1),2\n",
+    ):
+        assert csv._cast_in_place(text, 0, len(text), 2, F8) is None

@@ -115,6 +115,25 @@ async def test_mistakes_are_placed_in_the_file(directory_store: Store, text: byt
         await scan_all(directory_store, ref, 1000, 10)
 
 
+@pytest.mark.parametrize("range_bytes", [10_000, 133, 40])
+@pytest.mark.parametrize(
+    ("last", "sentence"),
+    [
+        (b"3.5,x\n", "line 101, column 2: 'x' is not a number$"),
+        (b"3.5,4,5\n", "(line|row) 101: has 3 fields where the (line|row)s before have 2$"),
+        (b"3.5\n\n", "(line|row) 101: has 1 fields? where the (line|row)s before have 2$"),
+        (b"3.5,", "line 101, column 2: the field is empty; remove the comma"),
+    ],
+)
+async def test_mistakes_deep_in_floats_are_placed(directory_store: Store, range_bytes: int, last: bytes, sentence: str) -> None:
+    """The scan may leave them to the parse; they are found all the same, where they are."""
+    ref = await put(directory_store, b"1.5,2.5\n" * 100 + last)
+    with pytest.raises(BadInput, match=r"a b%\.csv, " + sentence):
+        facts, index = await scan_all(directory_store, ref, range_bytes, 20)
+        (_, cols), dtype = combine(facts, "a b%.csv")
+        await parse_csv(directory_store, "a b%.csv", parse_work(ref, index, 0, 101, cols, dtype))
+
+
 async def test_parsing_places_what_does_not_fit_the_type(directory_store: Store) -> None:
     ref = await put(directory_store, b"1,2\n" * 50 + b"3,300\n")
     _, index = await scan_all(directory_store, ref, 1000, 20)
