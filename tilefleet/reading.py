@@ -175,8 +175,7 @@ def _read_local(
 
 def local_bands(store: Store, ref: MatrixRef, index: tuple[int, int], rows: int) -> Iterator[np.ndarray]:
     """``local_tiles.read_bands`` of the elements of one tile (no padding), with errors for people: blocks."""
-    wanted, path = ref.grid.rect(*index), store.path(tile_key(*index))
-    assert path is not None
+    wanted, path = ref.grid.rect(*index), path_of(store.url_of(tile_key(*index)))
     left = wanted.rows
     try:
         with _told(store.shown(tile_key(*index))):

@@ -6,6 +6,7 @@ Tiles on a disk that lie alike go through the cache band by band; anything else 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -14,12 +15,12 @@ from tilefleet.dtypes import Scalar, parse_dtype, parse_scalar
 from tilefleet.matrix import Rect, tile_key
 from tilefleet.messages import Elementwise
 from tilefleet.reading import local_bands
+from tilefleet.store import path_of
 from tilefleet.writing import create_local
 from workerd.context import Context, Outcome
 from workerd.kernels import elementwise
 
-
-BAND_BYTES = 2**18  # of each operand and of the result at a time: all of them stay in the second-level cache
+BAND_BYTES = 2**19  # of each operand and of the result at a time: all of them stay in a core's caches
 
 
 async def run(work: Elementwise, context: Context) -> Outcome:
@@ -33,9 +34,11 @@ def _is_by_tiles(work: Elementwise, context: Context) -> bool:
     """Whether each tile of the result comes from the same raw tile of every operand, all on this machine's disk."""
     operands = [term.operand for term in work.terms]
     matrices = [work.out, *(operand.matrix for operand in operands)]
-    is_alike = all(each.format == "zarr" and each.layout != "codec" and each.tile == work.out.tile for each in matrices)
-    is_local = all(context.open(each.url).path("") is not None for each in matrices)
-    return is_alike and is_local and not any(operand.is_transposed for operand in operands)
+    if any(operand.is_transposed for operand in operands) or any(each.tile != work.out.tile for each in matrices):
+        return False
+    if any(each.format != "zarr" or each.layout == "codec" for each in matrices):
+        return False
+    return all(context.open(each.url).path("") is not None for each in matrices)
 
 
 async def _streamed(work: Elementwise, context: Context) -> bool:
@@ -43,7 +46,7 @@ async def _streamed(work: Elementwise, context: Context) -> bool:
     factors = [None if term.factor is None else parse_scalar(term.factor) for term in work.terms]
     for index in work.out.grid.tiles_in(work.rect):
         tile = partial(_stream_tile, work, context, factors, index)
-        n_bytes = await context.patiently(lambda tile=tile: context.compute(tile))
+        n_bytes = await context.patiently(partial(context.compute, tile))
         if n_bytes is None:
             return False
         rect = work.out.grid.rect(*index)
@@ -53,23 +56,26 @@ async def _streamed(work: Elementwise, context: Context) -> bool:
     return True
 
 
-def _stream_tile(
-    work: Elementwise, context: Context, factors: list[Scalar | None], index: tuple[int, int]
-) -> int | None:
+def _stream_tile(work: Elementwise, context: Context, factors: list[Scalar | None], index: tuple[int, int]) -> int | None:
     """The bytes written. The tile has no name yet when the checksums of its operands are known, at the end of their bands."""
-    out, matrices = work.out, [term.operand.matrix for term in work.terms]
-    itemsize = max(parse_dtype(str(each.dtype)).itemsize for each in (out, *matrices))
-    rows = max(1, BAND_BYTES // (out.grid.tile[1] * itemsize))
+    matrices = [term.operand.matrix for term in work.terms]
+    itemsize = max(parse_dtype(str(each.dtype)).itemsize for each in (work.out, *matrices))
+    rows = max(1, BAND_BYTES // (work.out.grid.tile[1] * itemsize))
     sources = [local_bands(context.open(each.url), each, index, rows) for each in matrices]
-    dtype = parse_dtype(str(out.dtype))
-    bands = (  # strict: reads each source to its end, where its checksum is
-        elementwise.combine(list(zip(factors, arrays, strict=True)), work.is_subtraction, dtype)
-        for arrays in zip(*sources, strict=True)
-    )
-    store, key = context.open(out.url), tile_key(*index)
-    path = store.path(key)
-    assert path is not None
-    return create_local(path, store.shown(key), out, bands)
+    store, key = context.open(work.out.url), tile_key(*index)
+    return create_local(path_of(store.url_of(key)), store.shown(key), work.out, _combined(work, factors, sources, rows))
+
+
+def _combined(
+    work: Elementwise, factors: list[Scalar | None], sources: list[Iterator[np.ndarray]], rows: int
+) -> Iterator[np.ndarray]:
+    """Bands of the result, in one buffer that the next band overwrites."""
+    dtype = parse_dtype(str(work.out.dtype))
+    buffer = np.empty((rows, work.out.grid.tile[1]), dtype)
+    for bands in zip(*sources, strict=True):  # strict: reads each source to its end, where its checksum is
+        n_rows, n_cols = bands[0].shape
+        terms = list(zip(factors, bands, strict=True))
+        yield elementwise.combine(terms, work.is_subtraction, dtype, out=buffer[:n_rows, :n_cols])
 
 
 def _flops_per_element(factors: list[Scalar | None]) -> int:
