@@ -21,11 +21,12 @@ from tilefleet.messages import Gemm, Work
 from tilefleet.quantities import format_bytes
 
 JOB_OVERHEAD_S = 0.02  # receive, commit the last tile, report: 10–20 ms measured on the embedded deployment
-SLOTS = 2  # jobs a worker holds: one computing, one fetching; so one job may use half of the memory
+SLOTS = 2  # jobs a worker holds: one computing, one fetching; so a job uses half of the memory, or all of it alone
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 PANEL_OVERHEAD_S = 0.003  # a panel's way through fetch, compute slot and check, measured over 15,000 thin ones
 PANEL_BYTES = 8 * 2**20  # of a file without tiles: as much as a tile of ours
 LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
+THIN_PANEL = 160  # 3 % slower, but lets a larger block into little memory
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
 
@@ -63,7 +64,7 @@ class FleetFacts(msgspec.Struct, frozen=True):
 
     @property
     def job_bytes(self) -> int:
-        """What one job may need."""
+        """What one job may need that is to have another beside it."""
         return self.memory_bytes // SLOTS
 
 
@@ -106,9 +107,9 @@ def gemm_flops(m: int, n: int, k: int) -> int:
 def choose_gemm(shape: GemmShape, fleet: FleetFacts, job_target_s: float) -> GemmChoice:
     """The cheapest cut that fits in memory. Raises NeedsMemory when none does."""
     choices = list(_gemm_choices(shape, fleet))
-    fitting = [choice for choice in choices if choice.peak_bytes <= fleet.job_bytes]
+    fitting = [choice for choice in choices if choice.peak_bytes <= fleet.memory_bytes]
     if not fitting:
-        raise NeedsMemory(min(choice.peak_bytes for choice in choices) * SLOTS)
+        raise NeedsMemory(min(choice.peak_bytes for choice in choices))
     timely = [choice for choice in fitting if choice.job_s <= job_target_s] or [min(fitting, key=lambda c: c.job_s)]
     best = min(choice.makespan_s for choice in timely)
     return min((choice for choice in timely if choice.makespan_s <= best * 1.03), key=lambda c: (c.bytes_moved, c.makespan_s))
@@ -167,6 +168,7 @@ def _panels(shape: GemmShape, block: tuple[int, int]) -> list[int]:
     while deepest > LEAST_PANEL:  # shallower ones for workers with little memory
         deepest //= 4
         depths.add(max(LEAST_PANEL, deepest))
+    depths.add(min(THIN_PANEL, *depths))
     return sorted({max(1, min(depth, shape.k)) for depth in depths})
 
 
@@ -197,9 +199,11 @@ def _choice(
     waves = ceil_div(n_blocks * n_splits, fleet.n_workers)
     reduce_s = (n_splits + 1) * m * n * itemsize / fleet.bytes_per_s / fleet.n_workers if n_splits > 1 else 0.0
     moved = int(ceil_div(n, block[1]) * m * k + ceil_div(m, block[0]) * k * n + m * n * (2 * n_splits + 1 if n_splits > 1 else 1))
+    peak = _peak(shape, tile, block, panel_k)
+    n_bare = waves if peak > fleet.job_bytes else 1  # a job that has the memory alone hides no other's edges
     return GemmChoice(
-        tile, block, panel_k, n_splits, split_k, _peak(shape, tile, block, panel_k), job_s + edges_s,
-        waves * job_s + edges_s + reduce_s, moved * itemsize,
+        tile, block, panel_k, n_splits, split_k, peak, job_s + edges_s,
+        waves * job_s + n_bare * edges_s + reduce_s, moved * itemsize,
     )  # fmt: skip
 
 
