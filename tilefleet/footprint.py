@@ -35,6 +35,7 @@ IN_FLIGHT_BYTES = 32 * MIB  # … and no more bytes than that: four tiles of 8 M
 STREAM_BYTES = 64 * MIB  # gunzip, joining parts: a few pieces of 8 MiB and their compressed form
 PIECES_BYTES = 4 * MIB  # cache-sized buffers and temporaries of the kernels
 CSV_CAST_BYTES = 48 * MIB  # Arrow's arrays while 1 MiB of text is cast, or 2^17 elements are encoded
+STEP_BYTES = MIB // 2  # of a tile on this machine's disk: as in tilefleet.local_tiles
 FETCH_BYTES = 8 * MIB  # ranged reads of npy files
 DIGIT_DEPTH = 512  # as in workerd.kernels.exact
 N_DIGIT_ARRAYS = 9  # at most 3 + 3 digits of two 64-bit panels, and three temporaries while they are cut
@@ -243,6 +244,8 @@ def _fetched(operand: Operand, rect: Rect) -> int:
         return min(rect.size * itemsize, tiles_at_once(FETCH_BYTES) * FETCH_BYTES)
     if ref.layout == "codec":
         return rect.size * itemsize + _tiles(ref, stored)
+    if ref.url.startswith("file:"):  # read right into its place; what is not wanted of it passes through a small buffer
+        return _in_flight(ref, stored) * max(STEP_BYTES, ref.grid.tile[1] * itemsize)
     return _tiles(ref, stored)
 
 
@@ -251,13 +254,21 @@ def _written(ref: MatrixRef, rect: Rect) -> int:
 
 
 def _tiles(ref: MatrixRef, rect: Rect) -> int:
-    if ref.tile is None or ref.dtype is None or rect.size == 0:
+    return _in_flight(ref, rect) * _tile_bytes(ref) if ref.tile is not None and ref.dtype is not None else 0
+
+
+def _in_flight(ref: MatrixRef, rect: Rect) -> int:
+    """Tiles of ``rect`` at a time."""
+    if rect.size == 0:
         return 0
-    tm, tn = ref.tile
+    tm, tn = ref.grid.tile
     up, across = (rect.row1 - 1) // tm - rect.row0 // tm + 1, (rect.col1 - 1) // tn - rect.col0 // tn + 1
-    tile_bytes = tm * tn * np.dtype(ref.dtype).itemsize
-    at_once = CONCURRENCY if ref.layout == "codec" else tiles_at_once(tile_bytes)  # zarr-python has its own mind about it
-    return min(at_once, up * across) * tile_bytes
+    at_once = CONCURRENCY if ref.layout == "codec" else tiles_at_once(_tile_bytes(ref))  # zarr-python has its own mind about it
+    return min(at_once, up * across)
+
+
+def _tile_bytes(ref: MatrixRef) -> int:
+    return ref.grid.tile[0] * ref.grid.tile[1] * np.dtype(str(ref.dtype)).itemsize
 
 
 def tiles_at_once(tile_bytes: int, concurrency: int = CONCURRENCY) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,29 @@ def read_tile(path: Path, ref: MatrixRef, within: tuple[slice, slice], part: np.
             if has_checksum:
                 for buffer in buffers:
                     crc = google_crc32c.extend(crc, buffer)
-        if has_checksum and crc.to_bytes(CRC32C_BYTES, "little") != os.pread(file.fileno(), CRC32C_BYTES, n_bytes):
-            raise WrongChecksum
+        if has_checksum:
+            _check_crc(file.fileno(), crc, n_bytes)
+
+
+def read_bands(path: Path, ref: MatrixRef, rows: int) -> Iterator[np.ndarray]:
+    """All of the raw tile at ``path``, ``rows`` rows at a time, in one buffer that the next band overwrites.
+
+    What is wrong is found at the end: use nothing that was made from the bands before the iterator is exhausted. Raises
+    WrongLength, WrongChecksum, OSError.
+    """
+    (tile_rows, tile_cols), dtype = ref.grid.tile, np.dtype(ref.dtype).newbyteorder("<")
+    row_bytes = tile_cols * dtype.itemsize
+    n_bytes, has_checksum = tile_rows * row_bytes, ref.layout == "raw+crc32c"
+    buffer, crc = np.empty((min(rows, tile_rows), tile_cols), dtype), 0
+    with path.open("rb", buffering=0) as file:
+        _check_size(file.fileno(), n_bytes + CRC32C_BYTES * has_checksum)
+        for first in range(0, tile_rows, rows):
+            band = buffer[: min(rows, tile_rows - first)]
+            _fill(file.fileno(), [band], first * row_bytes, band.nbytes)
+            crc = google_crc32c.extend(crc, band) if has_checksum else 0
+            yield band
+        if has_checksum:
+            _check_crc(file.fileno(), crc, n_bytes)
 
 
 def _steps(
@@ -116,16 +137,20 @@ def _check_size(fd: int, expected: int) -> None:
         raise WrongLength(found, expected)
 
 
-def create_tile(path: Path, ref: MatrixRef, part: np.ndarray) -> int | None:
-    """Write the tile that ``part`` is, padded with zeros and followed by its crc32c where the layout has one; the bytes written.
+def _check_crc(fd: int, crc: int, at: int) -> None:
+    if crc.to_bytes(CRC32C_BYTES, "little") != os.pread(fd, CRC32C_BYTES, at):
+        raise WrongChecksum
 
-    None, and no change, when there was a file of that name. Raises OSError.
+
+def create_tile(path: Path, ref: MatrixRef, bands: Iterable[np.ndarray]) -> int | None:
+    """Write the tile that ``bands`` of rows make up, padded with zeros and followed by its crc32c where the layout has one.
+
+    The bytes written; None, and no change, when there was a file of that name. Raises OSError, and what ``bands`` raises.
     """
-    part = part.astype(np.dtype(ref.dtype).newbyteorder("<"), copy=False)
     staged, fd = _staged(path)
     try:
         with os.fdopen(fd, "wb", buffering=0):
-            n_bytes = _write_tile(fd, ref, part)
+            n_bytes = _write_tile(fd, ref, bands)
         os.link(staged, path)
     except FileExistsError:
         return None
@@ -147,21 +172,28 @@ def _staged(path: Path) -> tuple[Path, int]:
     raise AssertionError
 
 
-def _write_tile(fd: int, ref: MatrixRef, part: np.ndarray) -> int:
-    (tile_rows, tile_cols), itemsize = ref.grid.tile, part.itemsize
-    step = max(1, min(STEP_BYTES // (tile_cols * itemsize), MOST_BUFFERS // 2))
-    row_pad = np.zeros((tile_cols - part.shape[1]) * itemsize, np.uint8)
-    crc = written = 0
-    for first in range(0, part.shape[0], step):
-        lines = part[first : first + step]
-        buffers = [each for line in lines for each in (line, row_pad)] if row_pad.size else _lines(lines)
-        crc, written = _write(fd, buffers, crc, written)
-    below = (tile_rows - part.shape[0]) * tile_cols * itemsize
+def _write_tile(fd: int, ref: MatrixRef, bands: Iterable[np.ndarray]) -> int:
+    (tile_rows, tile_cols), dtype = ref.grid.tile, np.dtype(ref.dtype).newbyteorder("<")
+    crc = written = rows = 0
+    for band in bands:
+        crc, written = _write_rows(fd, band.astype(dtype, copy=False), tile_cols, crc, written)
+        rows += len(band)
+    below = (tile_rows - rows) * tile_cols * dtype.itemsize
     for start in range(0, below, len(_ZEROS)):
         crc, written = _write(fd, [_ZEROS[: below - start]], crc, written)
     if ref.layout == "raw+crc32c":
         _, written = _write(fd, [np.frombuffer(crc.to_bytes(CRC32C_BYTES, "little"), np.uint8)], crc, written)
     return written
+
+
+def _write_rows(fd: int, band: np.ndarray, tile_cols: int, crc: int, written: int) -> tuple[int, int]:
+    step = max(1, min(STEP_BYTES // (tile_cols * band.itemsize), MOST_BUFFERS // 2))
+    row_pad = np.zeros((tile_cols - band.shape[1]) * band.itemsize, np.uint8)
+    for first in range(0, len(band), step):
+        lines = band[first : first + step]
+        buffers = [each for line in lines for each in (line, row_pad)] if row_pad.size else _lines(lines)
+        crc, written = _write(fd, buffers, crc, written)
+    return crc, written
 
 
 def _write(fd: int, buffers: list[Any], crc: int, written: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,12 +166,36 @@ async def _paste_tile(store: Store, ref: MatrixRef, rect: Rect, target: np.ndarr
 def _read_local(
     path: Path, store: Store, ref: MatrixRef, index: tuple[int, int], within: tuple[slice, slice], part: np.ndarray
 ) -> None:
-    shown_ = store.shown(tile_key(*index))
     try:
-        local_tiles.read_tile(path, ref, within, part)
+        with _told(store.shown(tile_key(*index))):
+            local_tiles.read_tile(path, ref, within, part)
     except (FileNotFoundError, NotADirectoryError):
         _refuse_missing(store, ref, tile_key(*index))
         part[...] = parse_scalar(ref.fill_value)
+
+
+def local_bands(store: Store, ref: MatrixRef, index: tuple[int, int], rows: int) -> Iterator[np.ndarray]:
+    """``local_tiles.read_bands`` of the elements of one tile (no padding), with errors for people: blocks."""
+    wanted, path = ref.grid.rect(*index), path_of(store.url_of(tile_key(*index)))
+    left = wanted.rows
+    try:
+        with _told(store.shown(tile_key(*index))):
+            for band in local_tiles.read_bands(path, ref, rows):
+                yield band[: max(0, left), : wanted.cols]
+                left -= rows
+    except (FileNotFoundError, NotADirectoryError):
+        _refuse_missing(store, ref, tile_key(*index))
+        band = np.full((rows, wanted.cols), parse_scalar(ref.fill_value), ref.dtype)
+        yield from (band[: max(0, wanted.rows - first)] for first in range(0, ref.grid.tile[0], rows))
+
+
+@contextmanager
+def _told(shown_: str) -> Iterator[None]:
+    """Errors of ``local_tiles`` as sentences; a file that is not there is the caller's to judge."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except local_tiles.WrongLength as error:
         raise _wrong_length(shown_, *error.args) from None
     except local_tiles.WrongChecksum:

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ async def write_tiles(
         nonlocal n_bytes
         part, key = block[ref.grid.rect(*index).slices_within(rect)], tile_key(*index)
         if (path := store.path(key)) is not None and part.strides[1] == part.itemsize:
-            made = await in_thread_if_large(part.nbytes, _create_local, path, store.shown(key), ref, part)
+            made = await in_thread_if_large(part.nbytes, create_local, path, store.shown(key), ref, [part])
             if made is not None:
                 n_bytes += made
                 return
@@ -66,9 +66,10 @@ async def write_tiles(
     return n_bytes
 
 
-def _create_local(path: Path, shown_: str, ref: MatrixRef, part: np.ndarray) -> int | None:
+def create_local(path: Path, shown_: str, ref: MatrixRef, bands: Iterable[np.ndarray]) -> int | None:
+    """``local_tiles.create_tile`` with errors for people: blocks."""
     try:
-        return local_tiles.create_tile(path, ref, part)
+        return local_tiles.create_tile(path, ref, bands)
     except OSError as error:
         raise translated(error, shown_) from error
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import numpy as np
 
+from tilefleet.matrix import MatrixRef, Rect
+from tilefleet.reading import Reader
 from tilefleet.store import Store
 
 GEMM_SIDE = 768  # 0.9 Gflop: 10–50 ms on a core; long enough for BLAS to reach its speed
-PROBE_BYTES = 8 * 2**20  # a tile
+PROBE_BYTES = 8 * 2**20  # a tile: 1024 × 1024 of float64
 PROBES_AT_ONCE = 4
 
 
@@ -27,16 +30,19 @@ def _seconds(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
     return time.perf_counter() - began
 
 
-async def bytes_per_s(store: Store, name: str) -> float:
-    """Speed of reading tiles from the store; a small object is written for it and removed again.
+async def bytes_per_s(store: Store, reader: Reader, name: str) -> float:
+    """Speed at which ``reader`` fills arrays from the store; a small object is written for it and removed again.
 
     Raises what the store raises, so that a worker that cannot read, write or delete says so at its start.
     """
     key = f"probe-{name}"  # at the top: a directory would keep an empty folder of that name
+    side = math.isqrt(PROBE_BYTES // 8)
+    whole, panels = Rect(0, side, 0, side), [np.ones((side, side)) for _ in range(PROBES_AT_ONCE)]
+    probe = MatrixRef(store.url_of(key), "npy", (side, side), "float64", size_bytes=PROBE_BYTES)
     await store.put(key, bytes(PROBE_BYTES))
     try:
         began = time.perf_counter()
-        await asyncio.gather(*(store.get(key) for _ in range(PROBES_AT_ONCE)))
+        await asyncio.gather(*(reader.read(probe, whole, out=panel) for panel in panels))
         return PROBES_AT_ONCE * PROBE_BYTES / (time.perf_counter() - began)
     finally:
         await store.delete([key])

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 SLOTS = 2  # one job computes, one fetches
 UNREPORTED = 20  # completions that may wait for a queue that is away before no more jobs are taken
 POLL_S = 2.0  # of a long poll: a drain waits for it; 1.3 million polls a month cost half a dollar
-PREFETCH_PAUSE_S = 0.05  # before the next job is asked for, so that an idle worker's waiting poll wins
+PREFETCH_PAUSE_S = 0.05  # before a job beside the first is asked for, so that an idle worker's waiting poll wins
 BYE_S = 3.0  # for the last word
 FLUSH_S = 10.0  # for the last completions on the way out
 
@@ -118,7 +118,7 @@ class Worker:
             self._say_ready()
             for message in received:
                 await self._take(message, began, tasks)
-            if received:
+            if received and len(self._running) == 1:
                 await self._sleep(PREFETCH_PAUSE_S)
             await self._room.wait()
 

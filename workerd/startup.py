@@ -48,17 +48,17 @@ async def run(config: Config, configured: Callable[[], Config], start_timeout_s:
     from workerd.pipeline import SLOTS, Worker
 
     stores = Stores(config.store)
-    store = stores.open(config.store.url)
+    store, reader = stores.open(config.store.url), Reader(stores, concurrency=config.worker.concurrency)
     async with SqsQueues(config.queues, config.fleet.name) as queues:
         flops = await asyncio.to_thread(measure.flops_per_s)
         base_bytes = machine.rss_bytes() + machine.LATER_IMPORTS_BYTES
         memory_bytes = machine.job_memory(own.memory_bytes, base_bytes)
         reading, _ = await asyncio.gather(
-            _awaited(lambda: measure.bytes_per_s(store, incarnation), start_timeout_s), _awaited(queues.resolve, start_timeout_s)
+            _awaited(lambda: measure.bytes_per_s(store, reader, incarnation), start_timeout_s),
+            _awaited(queues.resolve, start_timeout_s),
         )
         log.info("worker_measured", memory_bytes=memory_bytes, base_bytes=base_bytes, flops_per_s=flops, bytes_per_s=reading)
         hello = WorkerHello(config.fleet.name, name, incarnation, __version__, own.cores, memory_bytes, flops, reading, SLOTS)
-        reader = Reader(stores, concurrency=config.worker.concurrency)
         around = Surroundings(
             stores, config.store.url, reader, Compute(), config.store.allow_local_files, config.worker.concurrency
         )

@@ -138,7 +138,7 @@ def block_text(stage: Stage) -> str:
 
 def _why_product(stage: GemmStage, found: Explanation) -> list[str]:
     (m, n), k = stage.out.grid.shape, stage.k
-    least = lower_bound_bytes(m, n, k, np.dtype(stage.product_dtype).itemsize, found.fleet.job_bytes)
+    least = lower_bound_bytes(m, n, k, np.dtype(stage.product_dtype).itemsize, found.fleet.memory_bytes)
     flop = render.rate_text(gemm_flops(m, n, k), "FLOP")
     jobs, workers = render.count_text(stage.n_jobs, "job"), render.count_text(found.fleet.n_workers, "worker")
     cut = (

@@ -16,16 +16,17 @@ import numpy as np
 
 from tilefleet.errors import DoesNotFit
 from tilefleet.footprint import peak_bytes
-from tilefleet.matrix import Grid, MatrixRef, Rect, ceil_div, default_tile
+from tilefleet.matrix import Grid, MatrixRef, Operand, Rect, ceil_div, default_tile
 from tilefleet.messages import Gemm, Syrk, Work
 from tilefleet.quantities import format_bytes
 
 JOB_OVERHEAD_S = 0.02  # receive, commit the last tile, report: 10–20 ms measured on the embedded deployment
-SLOTS = 2  # jobs a worker holds: one computing, one fetching; so one job may use half of the memory
+SLOTS = 2  # jobs a worker holds: one computing, one fetching; so a job uses half of the memory, or all of it alone
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 PANEL_OVERHEAD_S = 0.003  # a panel's way through fetch, compute slot and check, measured over 15,000 thin ones
 PANEL_BYTES = 8 * 2**20  # of a file without tiles: as much as a tile of ours
 LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
+THIN_PANEL = 160  # lets a larger block into little memory; products by 128 took 7 % longer, by 192 2 to 6 %
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
 
@@ -63,7 +64,7 @@ class FleetFacts(msgspec.Struct, frozen=True):
 
     @property
     def job_bytes(self) -> int:
-        """What one job may need."""
+        """What one job may need that is to have another beside it."""
         return self.memory_bytes // SLOTS
 
 
@@ -116,9 +117,9 @@ def gemm_flops(m: int, n: int, k: int) -> int:
 def choose_gemm(shape: GemmShape, fleet: FleetFacts, job_target_s: float) -> GemmChoice:
     """The cheapest cut that fits in memory. Raises NeedsMemory when none does."""
     choices = list(_gemm_choices(shape, fleet))
-    fitting = [choice for choice in choices if choice.peak_bytes <= fleet.job_bytes]
+    fitting = [choice for choice in choices if choice.peak_bytes <= fleet.memory_bytes]
     if not fitting:
-        raise NeedsMemory(min(choice.peak_bytes for choice in choices) * SLOTS)
+        raise NeedsMemory(min(choice.peak_bytes for choice in choices))
     timely = [choice for choice in fitting if choice.job_s <= job_target_s] or [min(fitting, key=lambda c: c.job_s)]
     best = min(choice.makespan_s for choice in timely)
     return min((choice for choice in timely if choice.makespan_s <= best * 1.03), key=lambda c: (c.bytes_moved, c.makespan_s))
@@ -181,6 +182,7 @@ def _panels(shape: GemmShape, block: tuple[int, int]) -> list[int]:
     while deepest > LEAST_PANEL:  # shallower ones for workers with little memory
         deepest //= 4
         depths.add(max(LEAST_PANEL, deepest))
+    depths.add(min(THIN_PANEL, *depths))
     return sorted({max(1, min(depth, shape.k)) for depth in depths})
 
 
@@ -204,19 +206,31 @@ def _choice(
     split_k = ceil_div(ceil_div(k, n_splits), panel_k) * panel_k if n_splits > 1 else k
     n_splits = ceil_div(k, split_k) if n_splits > 1 else 1
     n_blocks = shape.n_blocks(block)
+    a_times, b_times = _times_fetched(shape.template.a, 1, panel_k), _times_fetched(shape.template.b, 0, panel_k)
     arithmetic_s = flop_s(gemm_flops(rows, cols, split_k), shape.dtype, fleet)
-    transfer_s = (rows + cols) * split_k * itemsize / fleet.bytes_per_s
+    transfer_s = (a_times * rows + b_times * cols) * split_k * itemsize / fleet.bytes_per_s
     edges_s = ((rows + cols) * min(panel_k, split_k) + rows * cols) * itemsize / fleet.bytes_per_s
     job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S + ceil_div(split_k, panel_k) * PANEL_OVERHEAD_S
     waves = ceil_div(n_blocks * n_splits, fleet.n_workers)
     reduce_s = (n_splits + 1) * m * n * itemsize / fleet.bytes_per_s / fleet.n_workers if n_splits > 1 else 0.0
     share = n_blocks / max(1, Grid((m, n), block).n_tiles)  # of the blocks, those that are computed
-    read = share * (ceil_div(n, block[1]) * m * k + ceil_div(m, block[0]) * k * n)
+    read = share * (a_times * ceil_div(n, block[1]) * m * k + b_times * ceil_div(m, block[0]) * k * n)
     moved = int(read + m * n * (2 * n_splits + 1 if n_splits > 1 else 1))
+    peak = _peak(shape, tile, block, panel_k)
+    n_bare = waves if peak > fleet.job_bytes else 1  # a job that has the memory alone hides no other's edges
     return GemmChoice(
-        tile, block, panel_k, n_splits, split_k, _peak(shape, tile, block, panel_k), job_s + edges_s,
-        waves * job_s + edges_s + reduce_s, moved * itemsize,
+        tile, block, panel_k, n_splits, split_k, peak, job_s + edges_s,
+        waves * job_s + n_bare * edges_s + reduce_s, moved * itemsize,
     )  # fmt: skip
+
+
+def _times_fetched(operand: Operand, k_axis: int, panel_k: int) -> int:
+    """How often a tile comes in one pass over k: where it comes whole (to be verified, say), once for each panel in it."""
+    matrix = operand.matrix
+    axis = 1 - k_axis if operand.is_transposed else k_axis
+    if matrix.tile is None or (matrix.layout == "raw" and (axis == 0 or matrix.url.startswith("file:"))):
+        return 1
+    return ceil_div(matrix.tile[axis], panel_k)
 
 
 def _peak(shape: GemmShape, tile: tuple[int, int], block: tuple[int, int], panel_k: int) -> int:

@@ -13,7 +13,7 @@ from coordinator.core.settings import SchedulerSettings
 from coordinator.core.stage_run import Attempt, StageRun
 from coordinator.core.stragglers import is_overdue, is_straggling, least_patience_s
 from coordinator.core.workers import Workers
-from tilefleet.errors import ErrorInfo, OperationFailed, Unreachable
+from tilefleet.errors import ErrorInfo, OperationFailed, TilefleetError, Unreachable
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 10.0
@@ -76,6 +76,14 @@ def no_worker_error(settings: SchedulerSettings) -> ErrorInfo:
             f"and submit the operation again"
         )
     )
+
+
+def unplanned_error(run: OperationRun, error: Exception) -> ErrorInfo:
+    """Why an operation has no plan: what is wrong with it, or with the planner."""
+    if isinstance(error, TilefleetError):
+        return ErrorInfo.of(error)
+    found = f"operation {run.id} met a bug in the planner ({type(error).__name__}: {error}); please report it"
+    return ErrorInfo.of(TilefleetError(found))
 
 
 def given_up_error(run: OperationRun, stage: StageRun, index: int, why: str) -> ErrorInfo:

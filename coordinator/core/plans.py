@@ -116,12 +116,14 @@ def _plan(part: Part, record: OperationRecord, known: Known, fleet: FleetFacts, 
 
 
 def _fitted(made: Plan, fleet: FleetFacts) -> Plan:
-    """The plan with every stage's memory filled in. A job that is alone in its stage may take all of it."""
+    """The plan with every stage's memory filled in. A job that is alone in its stage may take all of it, and so may a block of
+    a product, which is then alone in its worker."""
     stages = []
     for stage in made.stages:
         peak = stage.peak_bytes or (peak_bytes(stage.work(0)) if stage.n_jobs else 0)
-        if peak > (fleet.memory_bytes if stage.n_jobs == 1 else fleet.job_bytes):
-            raise cost.NeedsMemory(peak if stage.n_jobs == 1 else peak * cost.SLOTS)
+        is_alone = stage.n_jobs == 1 or isinstance(stage, GemmStage)
+        if peak > (fleet.memory_bytes if is_alone else fleet.job_bytes):
+            raise cost.NeedsMemory(peak if is_alone else peak * cost.SLOTS)
         stages.append(msgspec.structs.replace(stage, peak_bytes=peak))
     return msgspec.structs.replace(made, stages=tuple(stages))
 

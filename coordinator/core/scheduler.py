@@ -203,12 +203,8 @@ class Scheduler:
             return
         try:
             made = plan(part, run.record, run.known, self.workers.facts(), self._planning)
-        except TilefleetError as error:
-            self._end(run, "failed", ErrorInfo.of(error), now)
-            return
         except Exception as error:  # noqa: BLE001 - a bug met by one operation must not stop the others, now and at each restart
-            found = f"operation {run.id} met a bug in the planner ({type(error).__name__}: {error}); please report it"
-            self._end(run, "failed", ErrorInfo.of(TilefleetError(found)), now)
+            self._end(run, "failed", patience.unplanned_error(run, error), now)
             return
         run.plan_asked = part
         self._commands.append(SavePlan(run.id, made))

@@ -54,7 +54,7 @@ def test_any_tile_is_written_as_through_the_store(tmp_path: Path, monkeypatch: p
     block = elements(SHAPE[0] + 3, SHAPE[1] + 3, dtype)
     part = block[: data.draw(st.integers(1, SHAPE[0])), : data.draw(st.integers(1, SHAPE[1]))]
     path = tmp_path / f"{data.draw(st.integers(0, 10**9))}" / "c" / "0"
-    written = create_tile(path, ref, part)
+    written = create_tile(path, ref, [part])
     expected = encode_tile(ref, part).tobytes()
     if written is not None:
         assert written == len(expected)
@@ -64,16 +64,16 @@ def test_any_tile_is_written_as_through_the_store(tmp_path: Path, monkeypatch: p
 
 def test_the_first_writer_wins(tmp_path: Path) -> None:
     ref = ref_of("float64")
-    assert create_tile(tmp_path / "0", ref, elements(*SHAPE)) == 37 * 53 * 8 + 4
+    assert create_tile(tmp_path / "0", ref, [elements(*SHAPE)]) == 37 * 53 * 8 + 4
     before = (tmp_path / "0").read_bytes()
-    assert create_tile(tmp_path / "0", ref, elements(*SHAPE) + 1) is None
+    assert create_tile(tmp_path / "0", ref, [elements(*SHAPE) + 1]) is None
     assert (tmp_path / "0").read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["0"]
 
 
 def test_what_a_killed_attempt_left_is_in_nobodys_way(tmp_path: Path) -> None:
     (tmp_path / "0#1").write_bytes(b"half")
-    assert create_tile(tmp_path / "0", ref_of("float64"), elements(*SHAPE)) is not None
+    assert create_tile(tmp_path / "0", ref_of("float64"), [elements(*SHAPE)]) is not None
     assert sorted(each.name for each in tmp_path.iterdir()) == ["0", "0#1"]
 
 
@@ -122,7 +122,7 @@ def test_a_file_system_that_gives_and_takes_less_at_once(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "preadv", a_little_read)
     monkeypatch.setattr(os, "writev", a_little_written)
-    create_tile(tmp_path / "0", ref, tile)
+    create_tile(tmp_path / "0", ref, [tile])
     assert (tmp_path / "0").read_bytes() == encode_tile(ref, tile).tobytes()
     part = np.zeros((37, 20))
     read_tile(tmp_path / "0", ref, (slice(0, 37), slice(10, 30)), part)

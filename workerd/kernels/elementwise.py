@@ -18,10 +18,16 @@ from workerd.kernels.pieces import pieces
 Index = Any
 
 
-def combine(terms: Sequence[tuple[Scalar | None, np.ndarray]], is_subtraction: bool, dtype: np.dtype | None = None) -> np.ndarray:
+def combine(
+    terms: Sequence[tuple[Scalar | None, np.ndarray]],
+    is_subtraction: bool,
+    dtype: np.dtype | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """``f0 * X0``, or ``f0 * X0 + f1 * X1``, or with - for +; all X of one shape; cast to ``dtype`` as ``astype`` does.
 
-    One term that needs neither factor nor cast is given back as it is, not copied; any other result is a new C-ordered array.
+    One term that needs neither factor nor cast is given back as it is, not copied; any other result is ``out``, where that is
+    given and of its type, or a new C-ordered array.
     """
     (factor, x), *rest = terms
     if not rest and factor is None and (dtype is None or dtype == x.dtype):
@@ -34,7 +40,7 @@ def combine(terms: Sequence[tuple[Scalar | None, np.ndarray]], is_subtraction: b
             value = np.subtract(value, scaled, out=out) if is_subtraction else np.add(value, scaled, out=out)
         return value
 
-    return _piecewise(compute, x.shape, None, dtype)
+    return _piecewise(compute, x.shape, out, dtype)
 
 
 def epilogue(product: np.ndarray, alpha: Scalar | None, beta: Scalar | None, c: np.ndarray | None) -> np.ndarray:

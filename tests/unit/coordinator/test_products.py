@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,11 +21,20 @@ from tilefleet.messages import Gemm, Work
 from tilefleet.records import OperationRecord
 
 
-def template(m: int, k: int, n: int, tile: tuple[int, int] = (1024, 1024)) -> Gemm:
-    a = MatrixRef("s3://data/a", "zarr", (m, k), "float64", tile, is_ours=True)
-    b = MatrixRef("s3://data/b", "zarr", (k, n), "float64", tile, is_ours=True)
-    out = MatrixRef("s3://data/c", "zarr", (m, n), "float64", tile, is_ours=True)
+def template(m: int, k: int, n: int, tile: tuple[int, int] = (1024, 1024), above: str = "s3://data") -> Gemm:
+    a = MatrixRef(f"{above}/a", "zarr", (m, k), "float64", tile, is_ours=True)
+    b = MatrixRef(f"{above}/b", "zarr", (k, n), "float64", tile, is_ours=True)
+    out = MatrixRef(f"{above}/c", "zarr", (m, n), "float64", tile, is_ours=True)
     return Gemm(Operand(a), Operand(b), out, Rect(0, m, 0, n), 0, k, 1, "float64")
+
+
+def plain(work: Gemm) -> Gemm:
+    """The same with tiles that carry no checksum: of such on this machine's disk, a panel's part is read and no more."""
+    a, b = (
+        msgspec.structs.replace(x, matrix=msgspec.structs.replace(x.matrix, layout="raw", is_ours=False))
+        for x in (work.a, work.b)
+    )
+    return msgspec.structs.replace(work, a=a, b=b)
 
 
 def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[Work]:
@@ -128,8 +138,42 @@ def test_a_choice_moves_no_less_than_is_possible() -> None:
         fleet = FleetFacts(n_workers=n_workers, memory_bytes=2 << 30)
         shape = GemmShape(template(20_000, 20_000, 20_000), 20_000, 20_000, 20_000, np.dtype("float64"), None)
         choice = choose_gemm(shape, fleet, 20.0)
-        assert choice.bytes_moved >= lower_bound_bytes(20_000, 20_000, 20_000, 8, fleet.job_bytes)
+        assert choice.bytes_moved >= lower_bound_bytes(20_000, 20_000, 20_000, 8, fleet.memory_bytes)
         assert choice.makespan_s >= 2 * 20_000**3 / (n_workers * fleet.flops_per_s)
+
+
+@pytest.mark.parametrize("side", [1024, 2048])
+@pytest.mark.parametrize("memory_bytes", [188_500_000, 200_000_000])
+@pytest.mark.parametrize("n_workers", [1, 2, 16])
+def test_a_product_16_times_larger_than_the_memory_moves_little_more_than_is_possible(
+    side: int, memory_bytes: int, n_workers: int
+) -> None:
+    fleet, n = FleetFacts(n_workers=n_workers, memory_bytes=memory_bytes, flops_per_s=3e10, bytes_per_s=2e9), 16_384
+    local = plain(template(n, n, n, (side, side), "file:///data"))
+    choice = choose_gemm(GemmShape(local, n, n, n, np.dtype("float64"), (side, side)), fleet, 20.0)
+    assert choice.bytes_moved <= 1.6 * lower_bound_bytes(n, n, n, 8, memory_bytes)
+
+
+def test_tiles_that_come_whole_are_counted_for_each_panel() -> None:
+    checked = template(8192, 8192, 8192)
+    shape = GemmShape(checked, 8192, 8192, 8192, np.dtype("float64"), None)
+    ample, scarce = (choose_gemm(shape, FleetFacts(memory_bytes=memory), 60.0) for memory in (4 << 30, 200 << 20))
+    assert ample.panel_k == 1024
+    assert scarce.bytes_moved >= ample.bytes_moved
+    thin = cost._choice(shape, FleetFacts(), (1024, 1024), (2048, 2048), 256, 1)
+    whole = cost._choice(shape, FleetFacts(), (1024, 1024), (2048, 2048), 1024, 1)
+    written = 8 * 8192**2
+    assert thin.bytes_moved - written == 4 * (whole.bytes_moved - written)
+
+
+@pytest.mark.parametrize("memory_mib", range(200, 1000, 130))
+@pytest.mark.parametrize("n", [12_288, 20_000, 32_768])
+def test_large_square_products_move_at_most_twice_what_is_possible(n: int, memory_mib: int) -> None:
+    fleet = FleetFacts(memory_bytes=memory_mib << 20, flops_per_s=3e10, bytes_per_s=2e9)
+    local = plain(template(n, n, n, above="file:///data"))
+    choice = choose_gemm(GemmShape(local, n, n, n, np.dtype("float64"), None), fleet, job_target_s=1e6)
+    assert choice.bytes_moved <= 2 * lower_bound_bytes(n, n, n, 8, fleet.memory_bytes)
+    assert choice.peak_bytes <= fleet.memory_bytes
 
 
 def test_checking_a_product_projects_all_of_b_and_checks_all_of_c() -> None:

@@ -34,6 +34,7 @@ from tilefleet.messages import (
 )  # fmt: skip
 from tilefleet.store import file_url
 from workerd.context import Outcome
+from workerd.jobs import elementwise as elementwise_job
 
 Sample = Callable[..., np.ndarray]
 
@@ -137,6 +138,43 @@ async def test_elementwise(bench: Bench, sample: Sample, is_subtraction: bool) -
 
 async def _bare(bench: Bench, name: str, array: np.ndarray, is_transposed: bool) -> Operand:
     return await bench.put(name, array, is_transposed=is_transposed)
+
+
+@pytest.mark.parametrize("band_bytes", [1, 1000, 2**19])
+async def test_elementwise_of_tiles_that_lie_alike(
+    bench: Bench, sample: Sample, monkeypatch: pytest.MonkeyPatch, band_bytes: int
+) -> None:
+    monkeypatch.setattr(elementwise_job, "BAND_BYTES", band_bytes)
+    x, y = sample((70, 100), "int32", 1), sample((70, 100), "float32", 2)
+    terms = (Term(await bench.put("x", x), "2"), Term(await bench.put("y", y)))
+    out = bench.ref("out", (70, 100), "float64")
+    for index, rect in enumerate([*blocks((70, 100), (64, 48)), Rect(0, 70, 0, 100)]):  # the last finds all tiles there
+        await bench.run(Elementwise(terms, out, rect, is_subtraction=True), index)
+    agree(await bench.get(out), 2 * x - y)
+
+
+async def test_elementwise_writes_no_tile_of_a_damaged_one(bench: Bench, sample: Sample) -> None:
+    x, y = await bench.put("x", sample((70, 40), "float64", 1)), await bench.put("y", sample((70, 40), "float64", 2))
+    damaged = bench.directory / "store" / "y" / "c" / "1" / "0"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    out = bench.ref("out", (70, 40), "float64")
+    with pytest.raises(BadInput, match="y/c/1/0 is damaged"):
+        await bench.run(Elementwise((Term(x), Term(y)), out, Rect(0, 70, 0, 40)))
+    tiles = bench.directory / "store" / "out" / "c"
+    assert [str(path.relative_to(tiles)) for path in tiles.rglob("*") if path.is_file()] == ["0/0"]
+
+
+async def test_elementwise_of_a_missing_tile(bench: Bench, sample: Sample) -> None:
+    x, y = sample((70, 40), "float64", 1), sample((70, 40), "float64", 2)
+    mine, other = await bench.put("x", x), await bench.put("y", y)
+    (bench.directory / "store" / "y" / "c" / "2" / "0").unlink()
+    with pytest.raises(NotFound, match="tile"):
+        await bench.run(Elementwise((Term(mine), Term(other)), bench.ref("out", (70, 40), "float64"), Rect(0, 70, 0, 40)))
+    foreign = Term(Operand(msgspec.structs.replace(other.matrix, is_ours=False, fill_value="7")))
+    out = bench.ref("filled", (70, 40), "float64")
+    await bench.run(Elementwise((Term(mine), foreign), out, Rect(0, 70, 0, 40)))
+    y[64:] = 7
+    agree(await bench.get(out), x + y)
 
 
 async def test_elementwise_copies_into_another_type(bench: Bench, sample: Sample) -> None:
