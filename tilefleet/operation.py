@@ -119,11 +119,10 @@ class Operation:
 
         Raises BadInput while it runs and was not cancelled, and while another open operation reads its result.
         """
-        status = await self.status()
-        is_over = status is not None and status.is_ended
-        if not is_over and await self._store.head(layout.cancel(self.id)) is None:
+        if not _is_over(await self.status()) and await self._store.head(layout.cancel(self.id)) is None:
             raise BadInput(f"operation {self.id} has not ended; cancel it first with 'tilefleet cancel {self.id}'")
-        if others := readers(await open_reads(self._store), self.id):
+        marked = readers(await open_reads(self._store), self.id)
+        if others := [other for other in marked if not _is_over(await read_status(self._session, other))]:
             raise BadInput(
                 f"operation {others[0]} reads the result of operation {self.id}; wait until it has ended "
                 f"('tilefleet watch {others[0]}') or cancel it, then delete"
@@ -191,6 +190,11 @@ async def read_status(session: Session, operation: str) -> OperationStatus | Non
     except NotFound:  # deleted between the two
         return None
     return from_json(data, OperationStatus, session.store.url_of(key))
+
+
+def _is_over(status: OperationStatus | None) -> bool:
+    """Its mark in ``open/`` goes a little later."""
+    return status is not None and status.is_ended
 
 
 def _ended_well(operation: str, status: OperationStatus | None) -> OperationStatus:
