@@ -20,7 +20,7 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-from coordinator.core.commands import Command, SavePlan, SendJobs, WriteStatus
+from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import Adopted, CleanedUp, Event, Heard, PlanSaved, Ticked
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.settings import SchedulerSettings
@@ -191,7 +191,7 @@ class Fleet:
                 self._job_s = stage.job_s
                 assert stage.n_jobs == self.n_jobs, f"planned were {stage.n_jobs} jobs"
                 self._turn([PlanSaved(OPERATION, command.plan)])
-            case _:
+            case CleanUp():
                 self._turn([CleanedUp(OPERATION)])
 
     # ---- the queue

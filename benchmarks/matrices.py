@@ -63,7 +63,7 @@ class Matrix:
 def chunks(shape: tuple[int, int], dtype: str) -> tuple[int, int]:
     """Chunks of all matrices in a case: nearly square, of 32 MiB at most, evenly cut, sides a multiple of 16 where cut.
 
-    A long side has two at least: who computes chunk by chunk shall have work for two cores.
+    A long side has an even number of them: who computes chunk by chunk shall have the same work for two cores.
     """
     side = math.isqrt(CHUNK_BYTES // np.dtype(dtype).itemsize)
     rows, cols = (_even(length, min(side, max(LEAST_SIDE, -(-length // 2)))) for length in shape)
@@ -72,6 +72,7 @@ def chunks(shape: tuple[int, int], dtype: str) -> tuple[int, int]:
 
 def _even(length: int, side: int) -> int:
     pieces = -(-length // side)
+    pieces += pieces % 2 if pieces > 1 else 0
     even = -(-length // pieces)
     return even if pieces == 1 else -(-even // 16) * 16
 

@@ -143,6 +143,7 @@ class Operand(msgspec.Struct, frozen=True, omit_defaults=True):
         return (n, m) if self.is_transposed else (m, n)
 
 
+LONG_SIDE = 8192
 _TILE_KEY = re.compile(r"(?:^|/)c/(\d{1,18})/(\d{1,18})\Z", re.ASCII)
 
 
@@ -172,9 +173,13 @@ def default_tile(shape: tuple[int, int], itemsize: int, target_bytes: int = 8 * 
 
 
 def _even(length: int, side: int) -> int:
+    """Between two thirds of ``side`` and all of it, what cuts ``length`` with the least padding; a multiple of 256."""
     if length <= side:
         return max(1, length)
-    return min(side, ceil_div(ceil_div(length, ceil_div(length, side)), 256) * 256)
+    if side > LONG_SIDE:  # then any padding is small
+        return min(side, ceil_div(ceil_div(length, ceil_div(length, side)), 256) * 256)
+    sides = range(max(256, ceil_div(2 * side, 768) * 256), max(256, side) + 1, 256)
+    return min(sides, key=lambda candidate: (ceil_div(length, candidate) * candidate, -candidate))
 
 
 def place_text(url: str) -> str:

@@ -236,7 +236,20 @@ def _times_fetched(operand: Operand, k_axis: int, panel_k: int) -> int:
 def _peak(shape: GemmShape, tile: tuple[int, int], block: tuple[int, int], panel_k: int) -> int:
     out = msgspec.structs.replace(shape.template.out, shape=(shape.m, shape.n), tile=tile)
     rect = Rect(0, min(block[0], shape.m), 0, min(block[1], shape.n))
-    return peak_bytes(msgspec.structs.replace(shape.template, out=out, rect=rect, k0=0, k1=shape.k, panel_k=panel_k))
+    work = msgspec.structs.replace(shape.template, out=out, rect=rect, k1=shape.k, panel_k=panel_k)
+    return max(peak_bytes(msgspec.structs.replace(work, k0=k0)) for k0 in _panel_starts(shape, panel_k))
+
+
+def _panel_starts(shape: GemmShape, panel_k: int) -> set[int]:
+    """Where panels begin that may take most: across the end of a tile where they do not divide it, else anywhere."""
+    starts = set()
+    for operand, k_axis in ((shape.template.a, 1), (shape.template.b, 0)):
+        if operand.matrix.tile is not None:
+            depth = operand.matrix.tile[1 - k_axis if operand.is_transposed else k_axis]
+            across = depth - panel_k // 2
+            if depth % panel_k and 0 < across <= shape.k - panel_k:
+                starts.add(across)
+    return starts or {0}
 
 
 def choose_block(out: MatrixRef, work_of: Callable[[Rect], Work], fleet: FleetFacts) -> tuple[tuple[int, int], int]:
