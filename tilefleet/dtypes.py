@@ -31,7 +31,7 @@ def parse_dtype(name: str, where: str = "dtype") -> np.dtype:
 
     try:
         dtype = np.dtype(name)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError, DeprecationWarning):  # NumPy takes more than names for a type, and parses it
         dtype = None
     if dtype is None or dtype.newbyteorder("=").name not in SUPPORTED:
         known = name if dtype is None else dtype.name

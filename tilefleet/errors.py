@@ -11,12 +11,20 @@ from typing import ClassVar
 import msgspec
 
 
+def printable(text: str) -> str:
+    """The text in one line, in which what a terminal would take for an order (control, direction) is an escape."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class TilefleetError(Exception):
-    """Base of all errors meant for people. ``str(error)`` is the sentence to show."""
+    """Base of all errors meant for people. ``str(error)`` is the sentence to show, whatever names of files stand in it."""
 
     code: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 1
     is_retryable: ClassVar[bool] = False
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__("\n".join(map(printable, sentence.split("\n"))))
 
 
 class BadInput(TilefleetError):
@@ -70,7 +78,7 @@ class WrongResult(TilefleetError):
 
 
 class BadConfig(TilefleetError):
-    """A configuration file that cannot be used."""
+    """A configuration file that cannot be used; a line for each mistake."""
 
     code = "bad_config"
     exit_code = 10
@@ -108,7 +116,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
         """The wire form of any exception; one that is not ours is reported as internal, with its type."""
         if isinstance(error, TilefleetError):
             return cls(error.code, str(error))
-        return cls(TilefleetError.code, f"{type(error).__name__}: {error}".removesuffix(": "))
+        return cls(TilefleetError.code, printable(f"{type(error).__name__}: {error}".removesuffix(": ")))
 
     def to_exception(self) -> TilefleetError:
         """The exception a client raises for this error."""

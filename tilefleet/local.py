@@ -282,7 +282,7 @@ async def _read_answer(reader: asyncio.StreamReader) -> Answer | None:
         return None
     try:
         return msgspec.json.decode(line, type=Answer) if line else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError):
         raise Unreachable(
             "an embedded deployment of another tilefleet version is running; stop it with 'tilefleet local down'"
         ) from None

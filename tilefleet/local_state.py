@@ -155,7 +155,7 @@ def read_deployment(files: StateFiles) -> Deployment | None:
     """The file as it lies there, be it of a live deployment or of one that crashed; None when there is none."""
     try:
         return msgspec.json.decode(files.deployment.read_bytes(), type=Deployment)
-    except (OSError, msgspec.DecodeError):  # of another version, or half-written by a machine that lost power
+    except (OSError, msgspec.DecodeError, UnicodeError):  # of another version, or half-written by a machine that lost power
         return None
 
 

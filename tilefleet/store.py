@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -220,16 +220,19 @@ class Stores:
 
     def open(self, url: str) -> Store:
         """The store rooted at ``s3://bucket/prefix`` or ``file:///directory``. Raises BadInput for another URL."""
-        parts = urlsplit(url, allow_fragments=False)
-        if parts.scheme == "s3" and parts.netloc:
-            return Store(self._bucket(parts.netloc), url, url.removeprefix(f"s3://{parts.netloc}").strip("/"))
-        if parts.scheme == "file" and not parts.netloc:
-            path = path_of(url)
-            return Store(self._directory(), file_url(path), str(path).strip("/"))
+        with suppress(ValueError):  # such as a "[" where a host stands, or a NUL in a path
+            parts = urlsplit(url, allow_fragments=False)
+            if parts.scheme == "s3" and parts.netloc:
+                return Store(self._bucket(parts.netloc), url, url.removeprefix(f"s3://{parts.netloc}").strip("/"))
+            if parts.scheme == "file" and not parts.netloc:
+                path = path_of(url)
+                return Store(self._directory(), file_url(path), str(path).strip("/"))
         raise BadInput(f"{url!r} is not a place tilefleet knows; write a local path, s3://bucket/key or file:///path")
 
     def locate(self, url: str) -> tuple[Store, str]:
         """The store of the directory above a URL, and its last segment as the key: for single files."""
+        if not _is_utf8(url):
+            raise BadInput(f"{url!r} has a name that is not UTF-8; rename it")
         above, _, name = url.rstrip("/").rpartition("/")
         return self.open(above + ("/" if above in ("file://", "file:") else "")), unquote(name) if url.startswith(
             "file:"
@@ -247,8 +250,20 @@ class Stores:
 
 
 def file_url(path: Path) -> str:
-    """``file:///…`` of a local path, made absolute (symbolic links followed), percent-encoded."""
-    return "file://" + quote(str(path.resolve()))
+    """``file:///…`` of a local path, made absolute (symbolic links followed), percent-encoded. Raises BadInput for a name that is
+    not UTF-8."""
+    try:
+        return "file://" + quote(str(path.resolve()))
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{str(path)!r} has a name that is not UTF-8; rename it") from error
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def path_of(url: str) -> Path:

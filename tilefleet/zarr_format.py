@@ -76,7 +76,7 @@ def operation_of(metadata: bytes) -> str | None:
     try:
         attributes = msgspec.json.decode(metadata).get("attributes", {})
         return str(attributes["tilefleet"]["operation"])
-    except (msgspec.DecodeError, RecursionError, AttributeError, KeyError, TypeError):
+    except (msgspec.DecodeError, RecursionError, UnicodeError, AttributeError, KeyError, TypeError):
         return None
 
 
@@ -207,11 +207,16 @@ def _fill_float(value: Any, itemsize: int) -> float | None:
         return float(struct.unpack({4: ">f", 8: ">d"}[itemsize], bytes.fromhex(value[2:]))[0])  # the bits, most significant first
     if isinstance(value, str):
         return names.get(value)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer that no float holds
+        return None
 
 
 def _decoded(metadata: bytes, kind: Any, url: str) -> Any:
     try:
         return msgspec.json.decode(metadata, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError) as error:
         raise BadInput(f"the metadata of {url} is not that of a Zarr array: {error}") from error

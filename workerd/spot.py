@@ -59,7 +59,7 @@ def parse(kind: Literal["interruption", "rebalance"], body: bytes) -> Notice:
         return Notice(kind)
     try:
         said = msgspec.json.decode(body, type=_Action)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError):
         return Notice(kind)
     return Notice(kind, said.time.timestamp(), said.action)
 

@@ -162,7 +162,7 @@ def sentence_in(lines: list[str]) -> str:
     for line in reversed(lines):
         try:
             fields = msgspec.json.decode(line, type=dict[str, object])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError):
             return line.strip()
         for key in ("sentence", "error"):
             if isinstance(said := fields.get(key), str) and said:

@@ -167,7 +167,7 @@ def is_idle(store: Path, now: float) -> bool:
         return True
     try:
         beacon = msgspec.json.decode((store / CONTROL / max(epochs)).read_bytes(), type=_Beacon)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeError):
         return True
     return beacon.n_open == 0 or beacon.at < now - BEACON_AGE_S
 
