@@ -13,7 +13,7 @@
     open/<op>                              an operation that has not ended, or not been cleaned up after
     matrices/<op>/                         the result, when the user named no place for it (a Zarr array)
     staging/<op>/<name>                    a local file that a far fleet cannot see
-    dead/<op or "message">-<hash>.json     a job that died, or a message in the jobs queue that nobody could read
+    dead/<op or "message">-<hash>.json     a job that died, or a message that nobody could read or took up
     leader/<epoch>                         created by the coordinator that takes the lead
     control/<epoch>.json                   the leader's beacon and orders, rewritten every few seconds
     probe-<8 letters and digits>           for seconds, to measure the store and what is allowed in it
@@ -43,6 +43,7 @@ OWNERS = "tilefleet/owner"
 FLEET = "fleet/fleet.json"
 FLEET_TURNS = "fleet/turns"
 NODES = "fleet/nodes"
+_TILE_OF_RESULT = re.compile(rf"/matrices/([{ALPHABET}]{{12}})/c/\d+/\d+\Z")
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 
 
@@ -92,6 +93,12 @@ def open_mark(op: str) -> str:
 
 def result(op: str) -> str:
     return f"matrices/{op}"
+
+
+def operation_of_tile(url: str) -> str | None:
+    """The operation whose kept result a tile at this URL (or path) belongs to; None for a tile of something else."""
+    match = _TILE_OF_RESULT.search(url)
+    return match[1] if match else None
 
 
 def staging(op: str) -> str:

@@ -14,9 +14,9 @@ from tilefleet.bounded import for_each
 from tilefleet.errors import BadInput, NotFound
 from tilefleet.ids import is_operation_id, is_prefix
 from tilefleet.local_state import write_private
-from tilefleet.operation import read_status
 from tilefleet.records import OperationRecord, OperationStatus, from_json
 from tilefleet.session import Session
+from tilefleet.statuses import newest_status
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ async def operations(session: Session) -> list[tuple[OperationRecord, OperationS
     async def look(operation: str) -> None:
         record = await read_record(session, operation)
         if record is not None:
-            found.append((record, await read_status(session, operation)))
+            found.append((record, await newest_status(session.store, operation)))
 
     await for_each(await _ids(session), look, concurrency=CONCURRENCY, name="list")
     return sorted(found, key=lambda one: one[0].submitted_at, reverse=True)

@@ -18,8 +18,9 @@ from tilefleet.errors import BadInput, Cancelled, NotFound, OperationFailed, Unr
 from tilefleet.matrix import Operand
 from tilefleet.messages import Cancel
 from tilefleet.readers import open_reads, readers
-from tilefleet.records import OperationRecord, OperationStatus, from_json
+from tilefleet.records import OperationRecord, OperationStatus
 from tilefleet.session import Session
+from tilefleet.statuses import newest_status
 
 if TYPE_CHECKING:
     from tilefleet.lazy import LazyMatrix
@@ -50,7 +51,7 @@ class Operation:
 
     async def status(self) -> OperationStatus | None:
         """How far it is, in the word of the newest leader; None before a coordinator has taken it up."""
-        return await read_status(self._session, self.id)
+        return await newest_status(self._store, self.id)
 
     async def progress(self) -> AsyncIterator[OperationStatus]:
         """Each change of the status, until the end.
@@ -122,7 +123,7 @@ class Operation:
         if not _is_over(await self.status()) and await self._store.head(layout.cancel(self.id)) is None:
             raise BadInput(f"operation {self.id} has not ended; cancel it first with 'tilefleet cancel {self.id}'")
         marked = readers(await open_reads(self._store), self.id)
-        if others := [other for other in marked if not _is_over(await read_status(self._session, other))]:
+        if others := [other for other in marked if not _is_over(await newest_status(self._store, other))]:
             raise BadInput(
                 f"operation {others[0]} reads the result of operation {self.id}; wait until it has ended "
                 f"('tilefleet watch {others[0]}') or cancel it, then delete"
@@ -173,23 +174,6 @@ class Watch:
                 f"no coordinator was heard for {self._session.silence_s:.0f} s; operation {self._operation} is kept and "
                 f"goes on when one runs: start it with {_start_command(self._session)}"
             )
-
-
-async def read_status(session: Session, operation: str) -> OperationStatus | None:
-    """The status object of the highest epoch."""
-    found = [
-        (epoch, entry.key)
-        async for entry in session.store.entries(layout.statuses(operation))
-        if (epoch := layout.epoch_of_key(entry.key)) is not None
-    ]
-    if not found:
-        return None
-    key = max(found)[1]
-    try:
-        data = bytes(await session.store.get(key))
-    except NotFound:  # deleted between the two
-        return None
-    return from_json(data, OperationStatus, session.store.url_of(key))
 
 
 def _is_over(status: OperationStatus | None) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import google_crc32c
 import numpy as np
 
-from tilefleet import local_tiles
+from tilefleet import layout, local_tiles
 from tilefleet.bounded import for_each
 from tilefleet.dtypes import parse_scalar
 from tilefleet.errors import BadInput, NotFound, TilefleetError
@@ -253,7 +253,7 @@ async def _fetch_band(store: Store, ref: MatrixRef, index: tuple[int, int], band
 def _refuse_missing(store: Store, ref: MatrixRef, key: str) -> None:
     """A missing tile means the fill value, but not in an array of ours, where every tile was written."""
     if ref.is_ours:
-        raise NotFound(f"the tile {store.shown(key)} is missing; the matrix is damaged: compute or copy it again")
+        raise NotFound(f"the tile {store.shown(key)} is missing; {_way_out(store.shown(key))}")
 
 
 def decode_tile(data: Buffer, ref: MatrixRef, url: str) -> np.ndarray:
@@ -271,13 +271,16 @@ def decode_tile(data: Buffer, ref: MatrixRef, url: str) -> np.ndarray:
 
 
 def _damaged(url: str) -> BadInput:
-    return BadInput(f"the tile {url} is damaged: its crc32c does not match; restore it or compute the matrix again")
+    return BadInput(f"the tile {url} is damaged: its crc32c does not match; {_way_out(url)}")
 
 
 def _wrong_length(url: str, found: int, expected: int) -> BadInput:
-    return BadInput(
-        f"the tile {url} is damaged: it has {found} bytes where there must be {expected}; restore it or compute again"
-    )
+    return BadInput(f"the tile {url} is damaged: it has {found} bytes where there must be {expected}; {_way_out(url)}")
+
+
+def _way_out(url: str) -> str:
+    operation = layout.operation_of_tile(url)
+    return f"'tilefleet repair {operation}' computes it again" if operation else "restore it, or make the matrix again"
 
 
 def _is_one_tile(ref: MatrixRef, rect: Rect) -> bool:

@@ -131,6 +131,8 @@ class OperationStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     verdict: str = ""
     """verify: the finding, in a sentence."""
     error: ErrorInfo | None = None
+    wrong_results: dict[str, int] = {}
+    """By worker, how many of its results did not pass their check; they were computed again."""
     v: Version = VERSION
 
     @property
@@ -170,12 +172,13 @@ class Control(msgspec.Struct, frozen=True):
     remaining_worker_s: float = 0.0
     """Predicted time that one worker would take for all that is left of open operations; what autoscaling goes by."""
     departed: dict[str, str] = {}
-    """Workers that left because their machines are taken away, and why; the keeper replaces those at once."""
+    """Workers that are not to be counted on, and why: their machines are taken away, or their results were wrong. They take no
+    more jobs, and the keeper replaces their nodes at once."""
     v: Version = VERSION
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A message of the jobs queue that came to nothing: it was delivered too often, or nobody could read it."""
+    """A message that came to nothing: it was delivered too often, or nobody could read it."""
 
     at: float
     queue: str

@@ -40,6 +40,12 @@ class ControlWatch:
             view.name == worker and view.incarnation == incarnation for view in self.control.workers
         )
 
+    def departed(self, worker: str, incarnation: str) -> str:
+        """Why the leader gives this process no more work; empty when it does."""
+        if self.control is None or self.knows(worker, incarnation):
+            return ""
+        return self.control.departed.get(worker, "")
+
     async def refresh(self) -> None:
         """Read the object again unless that was done within ``FRESH_S``."""
         loop = asyncio.get_running_loop()

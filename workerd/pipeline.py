@@ -25,7 +25,7 @@ from workerd import spot
 from workerd.attempt import Failure, Verdict, attempt, name_of
 from workerd.budget import Budget
 from workerd.context import Context, Surroundings
-from workerd.control import ControlWatch
+from workerd.control import FRESH_S, ControlWatch
 from workerd.leases import LeaseKeeper
 from workerd.outbox import Letter, Outbox
 from workerd.rejection import reject
@@ -106,6 +106,7 @@ class Worker:
     async def _poll(self, tasks: asyncio.TaskGroup) -> None:
         backoff, wait_s = Backoff(most_s=5.0), 0.0  # the first poll returns at once: it shows that we are ready
         while not self._stopping.is_set():
+            await self._until_wanted()
             began = asyncio.get_running_loop().time()
             try:
                 received = await self._queues.jobs.receive(1, wait_s)
@@ -121,6 +122,15 @@ class Worker:
             if received and len(self._running) == 1:
                 await self._sleep(PREFETCH_PAUSE_S)
             await self._room.wait()
+
+    async def _until_wanted(self) -> None:
+        """While the leader gives this process no work (its results were wrong, say), leave the queue to the others."""
+        identity, said = self._roster.identity, ""
+        while not self._stopping.is_set() and (why := self._watch.departed(identity.worker, identity.incarnation)):
+            if why != said:
+                said = why
+                log.error("set_aside", reason=why)
+            await self._sleep(FRESH_S)
 
     async def _take(self, message: Received, received_at: float, tasks: asyncio.TaskGroup) -> None:
         if self._stopping.is_set():

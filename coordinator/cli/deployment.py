@@ -69,6 +69,7 @@ def deployment_text(deployment: Deployment, control: Control | None, now_s: floa
     if control is not None:
         rows.append(("operations", f"{control.n_open} not ended"))
         rows += [("worker", _worker(worker, now_s)) for worker in control.workers]
+        rows += [("departed", f"{name}: {why}") for name, why in control.departed.items()]
     return render.table(rows)
 
 

@@ -44,6 +44,7 @@ def operation(
         "predicted_s": status.predicted_s if status else None,
         "remaining_s": status.remaining_s if status else None,
         "workers": list(status.workers) if status else [],
+        "wrong_results": dict(status.wrong_results) if status else {},
         "note": (status.note or None) if status else None,
         "verdict": (status.verdict or None) if status else None,
         "error": error(status.error) if status and status.error else None,

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from coordinator.cli.families import FAMILIES
 from coordinator.cli.help import EVERYWHERE, as_text, describe, ordered
 from coordinator.cli.session import Session
 from tilefleet.version import __version__
@@ -84,9 +85,15 @@ class Group(TyperGroup):
         formatter.write(as_text(describe(self, ctx.command_path)))
 
 
+class Root(Group):
+    """All commands, in the order of the table, whichever modules were loaded first."""
+
+    order = tuple(dict.fromkeys(word for words in FAMILIES.values() for word in words))
+
+
 app = typer.Typer(
     name="tilefleet",
-    cls=Group,
+    cls=Root,
     rich_markup_mode=None,  # our own help: verbatim examples, no boxes on a pipe, 65 ms less
     pretty_exceptions_enable=False,
     no_args_is_help=True,

@@ -10,13 +10,13 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from coordinator.cli.door import family
 from coordinator.cli.session import Session, terminal_columns
-from tilefleet.errors import BadConfig, BadInput, Cancelled, NotFound
+from tilefleet.errors import BadConfig, NotFound
 
 if TYPE_CHECKING:
     from coordinator.fleet.records import FleetRecord
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 ORDER = ("up", "status", "logs", "ssh", "exec", "sync", "stop", "start", "down", "gc")
 
 group = family("fleet", "Make the machines of a fleet, look after them, and take them down again.", under="Fleet", order=ORDER)
-
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for scripts, where there is nobody to answer.")]
 
 
 def fleet_config(session: Session) -> Config:
@@ -93,17 +91,3 @@ def carry_out(coroutine: Coroutine[Any, Any, None]) -> None:
     except KeyboardInterrupt:
         typer.echo("tilefleet: interrupted; what is done stays, and the same command goes on from there", err=True)
         raise typer.Exit(130) from None
-
-
-def agree(session: Session, question: str, *, is_agreed: bool, expected: str = "yes") -> None:
-    """Ask on the terminal, and go on when the answer is ``expected``. Raises Cancelled when it is another, and BadInput when
-    nobody can be asked."""
-    if is_agreed:
-        return
-    if session.is_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        asked = question.partition("?")[0]
-        raise BadInput(f'nobody is at a terminal to answer "{asked}?"; nothing was done; say --yes to go on without being asked')
-    typer.echo(f"{question} ", nl=False, err=True)
-    answer = sys.stdin.readline().strip()
-    if answer.lower() not in {expected.lower(), "y" if expected == "yes" else expected.lower()}:
-        raise Cancelled("nothing was done")

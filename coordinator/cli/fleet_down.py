@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import msgspec
 import typer
 
+from coordinator.cli.asking import YesOption, agree
 from coordinator.cli.door import command
-from coordinator.cli.fleet_door import YesOption, agree, as_chosen, carry_out, fleet_config, group, remark
+from coordinator.cli.fleet_door import as_chosen, carry_out, fleet_config, group, remark
 from coordinator.cli.fleet_live import Display, display
 from coordinator.cli.render import count_text, table
 from coordinator.cli.session import Session

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from coordinator.cli.asking import YesOption, agree
 from coordinator.cli.door import command
-from coordinator.cli.fleet_door import YesOption, agree, carry_out, group, remark
+from coordinator.cli.fleet_door import carry_out, group, remark
 from coordinator.cli.fleet_live import display
 from coordinator.cli.render import count_text, table
 from coordinator.cli.session import Session

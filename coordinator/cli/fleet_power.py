@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from coordinator.cli.asking import YesOption, agree
 from coordinator.cli.door import command
-from coordinator.cli.fleet_door import YesOption, agree, as_made, carry_out, fleet_config, group, remark, this_command
+from coordinator.cli.fleet_door import as_made, carry_out, fleet_config, group, remark, this_command
 from coordinator.cli.fleet_live import Display, display
 from coordinator.cli.fleet_plan import cost_of
 from coordinator.cli.fleet_result import Result, conclude, coordinator_text

@@ -117,6 +117,21 @@ def verify(
 
 
 @command(
+    "repair",
+    under=FAMILY,
+    examples=(("tilefleet repair 7k2", "compute the damaged tiles of its result again, and no others"),),
+)
+def repair(session: Session, op: OperationId, progress: ProgressOption = Progress.SUMMARY, no_wait: NoWaitOption = False) -> None:
+    """Look at every tile of a result that the fleet keeps, and have those that are damaged or missing computed again.
+
+    The operation goes on as after a crash; its operands must still be what they were."""
+    operation, found = run(_repair(session, op, progress, is_waiting=not no_wait))
+    what = render.count_text(len(found), "damaged tile")
+    document = {"id": operation.id, "repaired": [list(index) for index in found]}
+    session.show(f"{what} of operation {operation.id}" + (" computed again" if found and not no_wait else ""), document)
+
+
+@command(
     "get",
     under=FAMILY,
     examples=(
@@ -162,6 +177,17 @@ async def _watch(session: Session, op: str, level: Progress) -> tuple[Operation,
         if session.is_json:
             return operation, await _print_changes(session, operation)
         return operation, await follow(client, operation, level)
+
+
+async def _repair(session: Session, op: str, level: Progress, *, is_waiting: bool) -> tuple[Operation, list[tuple[int, int]]]:
+    from tilefleet.repair import repair as begin
+
+    async with session.client() as client:
+        operation = await client.find(op)
+        found = await begin(client.session, operation)
+        if found and is_waiting:
+            await follow(client, operation, Progress.NONE if session.is_json else level)
+        return operation, found
 
 
 async def _print_changes(session: Session, operation: Operation) -> OperationStatus:

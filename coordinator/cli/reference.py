@@ -34,7 +34,7 @@ An operation (`multiply`, `add`, …, `show`, `watch`, `cancel`, and each of `li
 `id`, `kind`, `state` (`submitted`, `queued`, `running`, `done`, `failed`, `cancelled`), `what`, `operands` (by name: a matrix
 and `is_transposed`), `alpha`, `beta`, `out`, `command`, `submitted_at`, `submitted_by`, `finished_at`, `expires_at`, `result`
 (a matrix), `jobs_done`, `jobs_total`, `stages`, `phases_s`, `numpy_s` (with `--compare numpy`), `totals`, `predicted_s`,
-`remaining_s`, `workers`, `note`, `verdict`, `error` (`code`, `sentence`).
+`remaining_s`, `workers`, `wrong_results`, `note`, `verdict`, `error` (`code`, `sentence`).
 
 A matrix (`info`) has `url`, `format`, `shape`, `dtype`, `tile`, `layout`, `is_ours`, `size_bytes`, `is_gzip`,
 `is_fortran_order`, `is_big_endian`. With `--no-wait` the document is `{"id": …}`.

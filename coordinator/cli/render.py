@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 
-from tilefleet.errors import BadInput
+from tilefleet.errors import BadInput, printable
 from tilefleet.matrix import MatrixRef, Operand, place_text
 from tilefleet.quantities import format_bytes, format_seconds
 from tilefleet.records import OperationRecord, OperationStatus
@@ -20,7 +20,7 @@ _RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 def table(rows: Iterable[Sequence[str]], *, right: Sequence[int] = (), indent: str = "", gap: str = "  ") -> str:
     """Rows of cells, aligned; columns whose index is in ``right`` end together, the others begin together."""
-    rows = [list(row) for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not rows:
         return ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -189,6 +189,12 @@ def check_text(status: OperationStatus) -> str:
     return f"{blocks} against their operands, exactly"
 
 
+def wrong_text(status: OperationStatus) -> str:
+    """Whose results were not believed."""
+    by_worker = ", ".join(f"{count} of {worker}" for worker, count in sorted(status.wrong_results.items()))
+    return f"results that did not pass their check, and were computed again: {by_worker}" if by_worker else ""
+
+
 def _status_rows(status: OperationStatus, zone: tzinfo | None) -> list[tuple[str, str]]:
     rows = []
     if status.result is not None:
@@ -199,6 +205,7 @@ def _status_rows(status: OperationStatus, zone: tzinfo | None) -> list[tuple[str
         ("note", status.note),
         ("verdict", status.verdict),
         ("checked", check_text(status)),
+        ("wrong", wrong_text(status)),
         ("error", f"{status.error.sentence} [{status.error.code}]" if status.error else ""),
         ("moved", _moved(status)),
         ("rate", _rate(status)),

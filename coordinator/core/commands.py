@@ -37,4 +37,15 @@ class CleanUp(msgspec.Struct, frozen=True):
     """Beside the operation's own prefixes: where tiles of an unfinished result may lie."""
 
 
-Command = SavePlan | SendJobs | WriteStatus | CleanUp
+class Bury(msgspec.Struct, frozen=True):
+    """Keep a job that is given up among the dead letters, for people: what it was, and why. Nothing is answered."""
+
+    job: Job
+    reason: str
+
+    @property
+    def operation(self) -> str:
+        return self.job.operation
+
+
+Command = SavePlan | SendJobs | WriteStatus | CleanUp | Bury

@@ -12,9 +12,9 @@ from coordinator.core.stage_run import StageRun
 from coordinator.core.stages import BlockStage, PublishStage, ScanStage
 from coordinator.core.totals import RunningTotals
 from coordinator.core.workers import Workers
-from tilefleet.errors import ErrorInfo
+from tilefleet.errors import ErrorInfo, WrongResult
 from tilefleet.matrix import MatrixRef
-from tilefleet.messages import BytesFact, CheckFacts, CsvFacts, JobDone
+from tilefleet.messages import BytesFact, CheckFacts, CsvFacts, JobDone, JobFailed
 from tilefleet.records import ENDED, OperationRecord, OperationStatus, StageStatus, State
 
 
@@ -46,6 +46,8 @@ class OperationRun:
         self.workers: set[str] = set()
         """Those that finished a job of it; sorted too, as sorting thousands would be most of a status."""
         self._sorted_workers: list[str] = []
+        self.wrong: dict[str, int] = {}
+        """By worker, its results that did not pass their check."""
         self.output_urls: set[str] = set()
         self.is_dirty = True
         self.written = float("-inf")
@@ -181,6 +183,11 @@ class OperationRun:
             insort(self._sorted_workers, message.worker)
         self.totals.add(message)
 
+    def note_wrong(self, message: JobFailed) -> None:
+        """Count a result that did not pass its check for the worker that gave it."""
+        if message.error.code == WrongResult.code:
+            self.wrong[message.worker] = self.wrong.get(message.worker, 0) + 1
+
     def verification(self) -> tuple[str, ErrorInfo | None]:
         """verify: the finding, and the error when the result is wrong."""
         facts = [fact for run in self.runs.values() for fact in run.facts.values() if isinstance(fact, CheckFacts)]
@@ -210,7 +217,7 @@ class OperationRun:
             phases_s=self._phases(now, wall_offset),
             totals=self.totals.frozen(), predicted_s=self.predicted_s or None, remaining_s=self._remaining_s(now),
             workers=tuple(self._sorted_workers), result=self._result() if self.state == "done" else None,
-            verdict=self.verdict, error=self.error,
+            verdict=self.verdict, error=self.error, wrong_results=dict(self.wrong),
         )  # fmt: skip
 
     def _result(self) -> MatrixRef | None:

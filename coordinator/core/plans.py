@@ -32,7 +32,7 @@ from tilefleet.footprint import peak_bytes
 from tilefleet.formats.csv_index import Band, CsvIndex, combine
 from tilefleet.matrix import MatrixRef, Operand, Rect, ceil_div, default_tile
 from tilefleet.messages import CsvFacts, ParseCsv, Random, Term
-from tilefleet.records import OperationRecord
+from tilefleet.records import OperationRecord, from_json
 
 Part = Literal["gunzip", "scan", "main"]
 PARTS: tuple[Part, ...] = ("gunzip", "scan", "main")
@@ -87,6 +87,19 @@ def next_part(record: OperationRecord, done: frozenset[Part]) -> Part | None:
     if csvs and "scan" not in done:
         return "scan"
     return "main" if "main" not in done else None
+
+
+def read_plan(data: bytes, where: str) -> Plan:
+    """A plan as it was saved. Raises BadInput, naming ``where``, for what is none, or none that can be carried out."""
+    saved = from_json(data, Plan, where)
+    try:
+        for stage in saved.stages:
+            stage.job_of_key(f"{stage.output_url}/c/0/0")
+            if stage.n_jobs:
+                peak_bytes(stage.work(0)), stage.n_keys(0), stage.work(stage.n_jobs - 1)
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise BadInput(f"{where} is no plan that can be carried out: {error}") from error
+    return saved
 
 
 def plan(part: Part, record: OperationRecord, known: Known, fleet: FleetFacts, settings: Settings) -> Plan:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from coordinator.core import patience
-from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
+from coordinator.core.commands import Bury, CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import (
     Adopted,
     CancelAsked,
@@ -60,12 +60,8 @@ class Scheduler:
         self._ended: dict[str, None] = {}
         self._commands: list[Command] = []
 
-    def handle(self, event: Event, now: float) -> list[Command]:
-        """Take note of what happened and say what is to be done."""
-        return self.handle_all((event,), now)
-
     def handle_all(self, events: Iterable[Event], now: float) -> list[Command]:
-        """The same for several that were heard together, in their order: what follows from them is decided once."""
+        """Take note of what happened, in its order, and say what is to be done: decided once for all that was heard together."""
         self._commands, self._handled = [], now
         for event in events:
             if isinstance(event, Heard):
@@ -142,6 +138,7 @@ class Scheduler:
         if event.is_cancelled:
             self._end(run, "cancelled", None, now)
             return
+        self._ended.pop(run.id, None)  # one that is repaired: its jobs are wanted again
         run.resume(event, now)
         self._advance(run, now)
 
@@ -226,6 +223,8 @@ class Scheduler:
             case JobFailed():
                 self.workers.heard(message.worker, message.incarnation, now)
                 self._job_failed(message, now)
+                if (worker := self.workers.doubt(message, now)) is not None:
+                    self._lose(worker, now)
             case WorkerHello():
                 if (replaced := self.workers.hello(message, now)) is not None:
                     self._lose(replaced, now)
@@ -267,6 +266,7 @@ class Scheduler:
         if run is None or stage is None or not 0 <= message.index < stage.n_jobs or stage.is_done(message.index):
             return
         attempt = stage.out.get(message.index)
+        run.note_wrong(message)
         if run.is_ended:
             stage.out.pop(message.index, None)
             self._clean_if_quiet(run)
@@ -281,6 +281,8 @@ class Scheduler:
         run.totals.attempts += 1
         if tries >= self.settings.max_attempts:
             error = patience.given_up_error(run, stage, index, f"after {tries} attempts: {why}")
+            job = stage.job(self.settings.fleet, run.id, self.epoch, index, tries - 1)
+            self._commands.append(Bury(job, error.sentence))
             self._end(run, "failed", error, now)
 
     def _find(self, operation: str, stage: str) -> tuple[OperationRun | None, StageRun | None]:
@@ -377,11 +379,7 @@ class Scheduler:
             self._commands.append(SendJobs(jobs))
 
     def _take(self, run: OperationRun, stage: StageRun, now: float) -> Job:
-        index, number = stage.take(now)
-        return Job(
-            self.settings.fleet, run.id, stage.stage.name, index, number, self.epoch, stage.stage.peak_bytes,
-            stage.stage.work(index),
-        )  # fmt: skip
+        return stage.job(self.settings.fleet, run.id, self.epoch, *stage.take(now))
 
     def _write_statuses(self, now: float) -> None:
         for run in self.operations.values():

@@ -10,7 +10,7 @@ from statistics import median
 import msgspec
 
 from coordinator.core.stages import Stage
-from tilefleet.messages import Facts, JobTimes
+from tilefleet.messages import Facts, Job, JobTimes
 
 SAMPLE = 64  # latest durations the median is taken from
 
@@ -146,6 +146,11 @@ class StageRun:
         self.out[index] = Attempt(number, now, is_doubled=index in self._doubled)
         self.first_sent = now if self.first_sent is None else self.first_sent
         return index, number
+
+    def job(self, fleet: str, operation: str, epoch: int, index: int, number: int) -> Job:
+        """The message of an attempt."""
+        stage = self.stage
+        return Job(fleet, operation, stage.name, index, number, epoch, stage.peak_bytes, stage.work(index))
 
     def retry(self, index: int, due: float) -> int:
         """Have a job tried again from ``due`` on; how many attempts it has had."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import msgspec
 
 from coordinator.core.cost import FleetFacts
-from tilefleet.messages import WorkerHello
+from coordinator.core.doubts import Doubts
+from tilefleet.messages import JobFailed, WorkerHello
 from tilefleet.records import WorkerView
 
 Held = tuple[str, str, int, int]
@@ -69,7 +70,10 @@ class Workers:
         self._oldest = self._newest = float("-inf")
         """When a worker was first added where none was, and when one was last."""
         self.departed: dict[str, str] = {}
-        """Why workers left that had a reason, such as a spot instance that is taken away; until one of that name is back."""
+        """Why workers are gone that had a reason, such as a spot instance that is taken away; until one of that name is there."""
+        self._doubts = Doubts()
+        self._set_aside: set[str] = set()
+        """Incarnations that get no more work."""
         self.deaf_at = float("-inf")
         """When they could not have been heard, last: silence counts from there."""
 
@@ -86,6 +90,8 @@ class Workers:
 
     def hello(self, message: WorkerHello, now: float) -> Worker | None:
         """Take a worker up; the earlier incarnation that it replaces, if there was one."""
+        if message.incarnation in self._set_aside:
+            return None
         known = self._by_name.get(message.worker)
         if known is not None and known.incarnation == message.incarnation:
             known.introduce(message)
@@ -117,6 +123,17 @@ class Workers:
             del self.departed[next(iter(self.departed))]
         self._sorted = None
         return self._by_name.pop(name)
+
+    def doubt(self, message: JobFailed, now: float) -> Worker | None:
+        """Take note of a failed attempt; the worker, when it is set aside because its results are wrong. The last one stays."""
+        n_wrong = self._doubts.note(message, now)
+        if not n_wrong or len(self) < 2:
+            return None
+        why = f"set aside: {n_wrong} of its results did not pass their check; look at its memory, then restart its workerd"
+        worker = self.gone(message.worker, message.incarnation, why)
+        if worker is not None:
+            self._set_aside.add(message.incarnation)
+        return worker
 
     def lose_silent(self, now: float, silence_s: float) -> list[Worker]:
         """Forget, and return, the workers that were not heard for too long, the longest silent first."""

@@ -1,4 +1,4 @@
-"""What came to the dead-letter queue of jobs is kept in the store, where people can list and read it; the newest ``KEPT``.
+"""What came to the dead-letter queues is kept in the store, where people can list and read it; the newest ``KEPT``.
 
 A queue is no place to keep things: whoever looks at a message hides it from the others, and each look counts as a delivery.
 """
@@ -14,21 +14,25 @@ import structlog
 from tilefleet import layout
 from tilefleet.errors import BadInput
 from tilefleet.ids import is_operation_id
-from tilefleet.messages import Job, decode_job
+from tilefleet.messages import Job, decode_job, encode
 from tilefleet.queues import Rejected
 from tilefleet.records import DeadLetter, to_json
+from tilefleet.sqs import DEAD_SUFFIX
 from tilefleet.store import Store
 
 log = structlog.get_logger()
 
+UNTAKEN = "it was delivered as often as the queue allows, and nobody took it up"
 KEPT = 1000  # a listing's page; a flood of foreign messages fills no store
 
 
-def examined(body: str, fleet: str, queue: str, at: float) -> tuple[DeadLetter, Job | None]:
-    """What a dead letter is, and the job of this fleet that died, if it is one."""
+def examined(body: str, fleet: str, queue: str, at: float, *, is_job: bool = True) -> tuple[DeadLetter, Job | None]:
+    """What a dead letter is, and the job of this fleet that died, if it is one. ``is_job``: the queue is that of jobs."""
     rejected = Rejected.of(body)
     if rejected is not None:
         return DeadLetter(at, queue, rejected.reason, rejected.body), None
+    if not is_job:
+        return DeadLetter(at, queue, UNTAKEN, body, _operation_of(body)), None
     try:
         job = decode_job(body)
     except BadInput as error:
@@ -39,6 +43,18 @@ def examined(body: str, fleet: str, queue: str, at: float) -> tuple[DeadLetter, 
     return DeadLetter(at, queue, reason, body, job.operation), job
 
 
+class _Named(msgspec.Struct):
+    operation: str = ""
+
+
+def _operation_of(body: str) -> str:
+    try:
+        named = msgspec.json.decode(body, type=_Named).operation
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return ""
+    return named if is_operation_id(named) else ""
+
+
 class DeadLetters:
     """The dead letters of one deployment's store."""
 
@@ -46,14 +62,21 @@ class DeadLetters:
         self._store = store
         self._fleet = fleet
 
-    async def take(self, body: str, queue: str) -> Job | None:
+    async def take(self, body: str, queue: str, *, is_job: bool = True) -> Job | None:
         """Keep a letter, once however often it is delivered; the job of this fleet that died, if it is one."""
-        letter, job = examined(body, self._fleet, queue, time.time())
+        letter, job = examined(body, self._fleet, queue, time.time(), is_job=is_job)
+        await self._keep(letter)
+        return job
+
+    async def bury(self, job: Job, reason: str) -> None:
+        """Keep a job that the scheduler has given up."""
+        await self._keep(DeadLetter(time.time(), f"{self._fleet}-jobs{DEAD_SUFFIX}", reason, encode(job), job.operation))
+
+    async def _keep(self, letter: DeadLetter) -> None:
         key = layout.dead(_name(letter))
         if await self._store.put_new(key, to_json(letter)):
-            log.warning("dead_letter", queue=queue, operation=letter.operation, reason=letter.reason, key=key)
+            log.warning("dead_letter", queue=letter.queue, operation=letter.operation, reason=letter.reason, key=key)
             await self._trim()
-        return job
 
     async def _trim(self) -> None:
         found = [entry async for entry in self._store.entries(layout.DEAD)]

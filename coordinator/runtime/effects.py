@@ -14,8 +14,9 @@ from typing import TypeVar
 
 import structlog
 
-from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
+from coordinator.core.commands import Bury, CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import CleanedUp, EffectFailed, Event, PlanSaved
+from coordinator.runtime.dead_letters import DeadLetters
 from coordinator.runtime.journal import Journal
 from tilefleet.backoff import Backoff, persist
 from tilefleet.credentials import CredentialsExpired, outlast
@@ -25,21 +26,23 @@ log = structlog.get_logger()
 
 PATIENCE_S = 60.0
 FOREVER_S = float("inf")
+Effect = SavePlan | WriteStatus | CleanUp | Bury
 T = TypeVar("T")
 
 
 class Effects:
     """Per-operation queues of commands, each worked off by one task while there is something in it."""
 
-    def __init__(self, journal: Journal, tasks: asyncio.TaskGroup, tell: Callable[[Event], None]) -> None:
+    def __init__(self, journal: Journal, dead: DeadLetters, tasks: asyncio.TaskGroup, tell: Callable[[Event], None]) -> None:
         self._journal = journal
+        self._dead = dead
         self._tasks = tasks
         self._tell = tell
-        self._waiting: dict[str, deque[SavePlan | WriteStatus | CleanUp]] = {}
+        self._waiting: dict[str, deque[Effect]] = {}
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
-    def carry_out(self, command: SavePlan | WriteStatus | CleanUp) -> None:
+    def carry_out(self, command: Effect) -> None:
         """Have it done, after what was asked before for the same operation."""
         operation = command.status.id if isinstance(command, WriteStatus) else command.operation
         waiting = self._waiting.get(operation)
@@ -82,11 +85,13 @@ class Effects:
                 case CleanUp():
                     await _patiently(lambda: self._journal.clean_up(command), FOREVER_S)
                     self._tell(CleanedUp(operation))
+                case Bury():
+                    await _patiently(lambda: self._dead.bury(command.job, command.reason), PATIENCE_S)
                 case SendJobs():
                     raise TypeError("jobs go through the dispatcher")
         except TilefleetError as error:
             log.error("effect_failed", operation=operation, effect=type(command).__name__, error=str(error))
-            if not isinstance(command, WriteStatus):  # the next one says the same and more
+            if not isinstance(command, WriteStatus | Bury):  # the next one says the same and more; the other is for people alone
                 self._tell(EffectFailed(operation, ErrorInfo.of(error)))
 
 

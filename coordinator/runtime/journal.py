@@ -9,13 +9,14 @@ from collections import Counter
 
 from coordinator.core.commands import CleanUp, SavePlan, WriteStatus
 from coordinator.core.events import Adopted
-from coordinator.core.plans import PARTS, Part, Plan
+from coordinator.core.plans import PARTS, Part, Plan, read_plan
 from coordinator.core.stages import CheckStage, GunzipStage, PublishStage, ScanStage, Stage
 from coordinator.runtime.leadership import newest_epoch
 from tilefleet import layout, ownership
 from tilefleet.errors import BadInput, ErrorInfo, NotFound
 from tilefleet.messages import Facts, decode_facts
 from tilefleet.records import OperationRecord, OperationStatus, from_json, to_json
+from tilefleet.statuses import newest_status
 from tilefleet.store import Store, Stores, path_of
 from tilefleet.writing import restore_replaced
 
@@ -52,12 +53,12 @@ class Journal:
         record = from_json(bytes(data), OperationRecord, self._store.url_of(layout.record(operation)))
         if record.id != operation:
             raise BadInput(f"the record of operation {operation} says that it is {record.id}; it is not taken up")
-        plans = await self._plans(operation)
+        plans = await self.plans(operation)
         latest = plans[next(part for part in reversed(PARTS) if part in plans)] if plans else None
         stages = latest.stages if latest is not None else ()
         done = {stage.name: await self._done(stage) for stage in stages}
         facts = {stage.name: await self._facts(stage, done[stage.name]) for stage in stages if isinstance(stage, WITH_FACTS)}
-        status = await self._status(operation)
+        status = await newest_status(self._store, operation)
         is_cancelled = await self._store.head(layout.cancel(operation)) is not None
         return Adopted(record, plans, done, facts, status, is_cancelled)
 
@@ -76,7 +77,7 @@ class Journal:
         key = layout.plan(command.operation, command.plan.part)
         if await self._store.put_new(key, to_json(command.plan)):
             return command.plan
-        return from_json(bytes(await self._store.get(key)), Plan, self._store.url_of(key))
+        return read_plan(bytes(await self._store.get(key)), self._store.url_of(key))
 
     async def write_status(self, command: WriteStatus) -> None:
         """Replace this epoch's status of the operation.
@@ -110,22 +111,16 @@ class Journal:
         await asyncio.to_thread(_restore_replaced, command.urls)
         await self._store.delete([layout.open_mark(operation)])
 
-    async def _plans(self, operation: str) -> dict[Part, Plan]:
+    async def plans(self, operation: str) -> dict[Part, Plan]:
+        """Those of its parts that were saved. Raises BadInput for one that nobody can read."""
         plans: dict[Part, Plan] = {}
         for part in PARTS:
             key = layout.plan(operation, part)
             try:
-                plans[part] = from_json(bytes(await self._store.get(key)), Plan, self._store.url_of(key))
+                plans[part] = read_plan(bytes(await self._store.get(key)), self._store.url_of(key))
             except NotFound:
                 continue
         return plans
-
-    async def _status(self, operation: str) -> OperationStatus | None:
-        keys = [entry.key async for entry in self._store.entries(layout.statuses(operation))]
-        newest = max(keys, key=lambda key: layout.epoch_of_key(key) or 0, default=None)
-        if newest is None:
-            return None
-        return from_json(bytes(await self._store.get(newest)), OperationStatus, self._store.url_of(newest))
 
     async def _done(self, stage: Stage) -> tuple[int, ...]:
         """Jobs of a stage whose output objects all exist."""

@@ -1,7 +1,7 @@
 """The coordinator's ears: long polls of the queues and looks into the store, each turned into events.
 
 Every message is validated; one that is not ours, or not of this fleet, goes to the dead-letter queue with its reason.
-What comes to the dead-letter queue of jobs is kept in the store (``dead_letters``).
+What comes to the dead-letter queues is kept in the store (``dead_letters``).
 """
 
 from __future__ import annotations
@@ -59,6 +59,18 @@ class Listeners(NamedTuple):
     async def dead_jobs(self) -> None:
         """Jobs nobody finished in as many deliveries as the queue allows."""
         await self._listen(self.queues.dead(self.queues.jobs), self._dead_job)
+
+    async def other_dead(self) -> None:
+        """What clients and workers said that came to nothing."""
+        await asyncio.gather(
+            *(self._keep(self.queues.dead(queue)) for queue in (self.queues.operations, self.queues.completions))
+        )
+
+    async def _keep(self, queue: Queue) -> None:
+        async def take(message: Received) -> None:
+            await self.dead.take(message.body, queue.name)
+
+        await self._listen(queue, take)
 
     async def inbox(self, every_s: float) -> None:
         """Take up what lies in the store, told or not: now, and again every so often. Cancels too."""

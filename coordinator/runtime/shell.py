@@ -63,6 +63,7 @@ class Shell:
         self._lines = lines
         self._leader = Leader.this_process().name
         self._journal = Journal(store, stores, epoch)
+        self._dead = DeadLetters(store, config.fleet.name)
         wall_offset = time.time() - time.monotonic()
         self.scheduler = Scheduler(settings_of(config), epoch, wall_offset)
         self._retention = Retention(store, config.fleet.keep_results.s)
@@ -74,7 +75,7 @@ class Shell:
         """Lead until told to stop; False when somebody else took the lead meanwhile."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                effects = Effects(self._journal, tasks, self.tell)
+                effects = Effects(self._journal, self._dead, tasks, self.tell)
                 await self._start(tasks, effects, stopping)
                 await stopping.wait()
                 is_written = await effects.settle(self._config.coordinator.drain.s)
@@ -87,14 +88,13 @@ class Shell:
     async def _start(self, tasks: asyncio.TaskGroup, effects: Effects, stopping: asyncio.Event) -> None:
         dispatcher = Dispatcher(self._queues.jobs, self.tell, self._restore)
         fleet = self._config.fleet.name
-        dead = DeadLetters(self._store, fleet)
-        self._ears = Listeners(self._queues, self._journal, fleet, self.tell, self._restore, stopping, set(), dead)
+        self._ears = Listeners(self._queues, self._journal, fleet, self.tell, self._restore, stopping, set(), self._dead)
         inbox_s = self._config.coordinator.inbox.s
         for name, loop in (
             ("scheduler", self._drive(dispatcher, effects)), ("dispatcher", dispatcher.run()), ("beacon", self._beacon()),
             ("operations", self._ears.operations()), ("completions", self._ears.completions()),
-            ("completions-2", self._ears.completions()), ("dead-jobs", self._ears.dead_jobs()),
-            ("inbox", self._ears.inbox(inbox_s)), ("retention", self._retention.run()),
+            ("completions-2", self._ears.completions()), ("inbox", self._ears.inbox(inbox_s)),
+            ("dead-jobs", self._ears.dead_jobs()), ("other-dead", self._ears.other_dead()), ("retention", self._retention.run()),
         ):  # fmt: skip
             tasks.create_task(loop, name=name)
         if self._lines is not None:

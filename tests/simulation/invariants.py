@@ -98,10 +98,10 @@ class Invariants:
         self.n_events += 1
         scheduler = term.scheduler
         if not self.is_on:
-            return scheduler.handle(event, now)
+            return scheduler.handle_all((event,), now)
         self._leads_or_steps_down(term)
         newest = _stale(scheduler, event)
-        commands = scheduler.handle(event, now)
+        commands = scheduler.handle_all((event,), now)
         scheduler.validate()
         if newest is not None:
             stage, index, number, state = newest

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
+from coordinator.core.commands import Bury, CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import (
     Adopted,
     CancelAsked,
@@ -146,6 +146,8 @@ class Term(Process):
             case CleanUp():
                 yield from self._clean_up(command)
                 self.tell(CleanedUp(operation))
+            case Bury():
+                return  # for people alone
 
     def _patiently(self, effect: Callable[[], Any], for_s: float) -> Steps[Any]:
         world = self.world

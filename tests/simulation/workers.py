@@ -84,6 +84,9 @@ class SimWorker(Process):
     def _poll(self) -> Steps[None]:
         while not self.is_stopping:
             began = self.clock()
+            if self.watch.departed(self.roster.identity.worker, self.roster.identity.incarnation):
+                yield LOOK_S
+                continue
             try:
                 received = yield from self.world.jobs.receive(1, POLL_S)
             except TilefleetError:

@@ -10,7 +10,7 @@ from tilefleet.records import OperationStatus
 KEYS = {
     "id", "kind", "state", "what", "operands", "alpha", "beta", "out", "command", "submitted_at", "submitted_by", "finished_at",
     "expires_at", "result", "jobs_done", "jobs_total", "stages", "phases_s", "numpy_s", "totals", "predicted_s", "remaining_s",
-    "workers", "note", "verdict", "error",
+    "workers", "wrong_results", "note", "verdict", "error",
 }  # fmt: skip
 
 

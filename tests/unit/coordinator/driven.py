@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from coordinator.core.commands import CleanUp, Command, SavePlan, SendJobs, WriteStatus
+from coordinator.core.commands import Bury, CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import Adopted, CleanedUp, Event, Heard, PlanSaved, Ticked
 from coordinator.core.scheduler import Scheduler
 from coordinator.core.settings import SchedulerSettings
@@ -32,6 +32,7 @@ class Driven:
         self.sent: list[Job] = []
         self.saved: list[SavePlan] = []
         self.cleaned: list[CleanUp] = []
+        self.buried: list[Bury] = []
         self.statuses: dict[str, OperationStatus] = {}
         self.n_handled = 0
         self.is_cleaning_slow = False
@@ -41,7 +42,7 @@ class Driven:
     def say(self, event: Event) -> None:
         """Tell the scheduler, carry out what it wants, check its rules."""
         self.n_handled += 1
-        commands = self.scheduler.handle(event, self.now)
+        commands = self.scheduler.handle_all((event,), self.now)
         self.scheduler.validate()
         for command in commands:
             self._carry_out(command)
@@ -55,6 +56,8 @@ class Driven:
                 self.say(PlanSaved(command.operation, command.plan))
             case WriteStatus():
                 self.statuses[command.status.id] = command.status
+            case Bury():
+                self.buried.append(command)
             case CleanUp():
                 self.cleaned.append(command)
                 if not self.is_cleaning_slow:
@@ -96,9 +99,11 @@ class Driven:
         times = JobTimes(total_s=total_s, computed_s=0.5, bytes_read=3, bytes_written=2, flops=1)
         self.say(Heard(JobDone("test", "w0", "i0", *job.key, job.attempt, times, check_worst, found)))
 
-    def failed(self, job: Job, *, is_retryable: bool = True, code: str = "unreachable") -> None:
+    def failed(
+        self, job: Job, *, is_retryable: bool = True, code: str = "unreachable", name: str = "w0", incarnation: str = "i0"
+    ) -> None:
         error = ErrorInfo(code, "it did not work")
-        self.say(Heard(JobFailed("test", "w0", "i0", *job.key, job.attempt, error, is_retryable)))
+        self.say(Heard(JobFailed("test", name, incarnation, *job.key, job.attempt, error, is_retryable)))
 
     def take(self, count: int = 1) -> list[Job]:
         """The jobs sent longest ago."""

@@ -14,7 +14,7 @@ from tests.unit.golden.examples import GEMM, OP, job
 from tilefleet import layout
 from tilefleet.config import StoreSection
 from tilefleet.memory_queue import MemoryQueues
-from tilefleet.messages import encode
+from tilefleet.messages import Cancel, encode
 from tilefleet.queues import reject
 from tilefleet.records import DeadLetter, from_json
 from tilefleet.store import Store, Stores, file_url
@@ -84,3 +84,18 @@ async def test_the_newest_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch
     for number in range(6):
         await letters.take(json.dumps(number), QUEUE)
     assert {letter.body for letter in await kept(store)} == {"3", "4", "5"}
+
+
+async def test_a_job_that_was_given_up_lies_there_with_its_message(store: Store) -> None:
+    await DeadLetters(store, "demo").bury(JOB, "job multiply[12] was given up after 4 attempts: the worker was lost")
+    [letter] = await kept(store)
+    assert (letter.queue, letter.operation, letter.body) == (QUEUE, OP, encode(JOB))
+    assert letter.reason.endswith("the worker was lost")
+
+
+async def test_what_clients_and_workers_said_in_vain_is_kept_too(store: Store) -> None:
+    body = encode(Cancel("demo", OP))
+    assert await DeadLetters(store, "demo").take(body, "demo-operations-dead", is_job=False) is None
+    [letter] = await kept(store)
+    assert (letter.operation, letter.body) == (OP, body)
+    assert letter.reason == "it was delivered as often as the queue allows, and nobody took it up"

@@ -67,6 +67,8 @@ def test_a_failed_attempt_is_made_again_later_and_later_and_then_given_up_by_nam
     error = here.statuses[made.id].error
     assert error is not None
     assert "job random[0] of operation 0123456789ab was given up after 4 attempts: it did not work" in error.sentence
+    [buried] = here.buried
+    assert (buried.job.index, buried.job.attempt, buried.reason) == (0, 3, error.sentence)
 
 
 def test_what_no_other_attempt_can_mend_fails_the_operation_at_once() -> None:

@@ -48,6 +48,7 @@ STATUS = r.OperationStatus(
     expires_at=1.9e9, note="no worker is there", stages=(r.StageStatus("multiply", "compute", 16, 4, 2, 1.5),),
     phases_s={"submit": 0.5, "total": 9.0}, totals=TOTALS, predicted_s=8.0, remaining_s=4.0, workers=("node-1",), result=OUT,
     verdict="all 800 rows agree", error=ErrorInfo("bad_input", "a.csv, line 3: ragged"),
+    wrong_results={"node-2": 3},
 )  # fmt: skip
 CONTROL = r.Control(
     epoch=3, at=1.8e9, fleet="demo", leader="coordinator-1", version="0.1.0", cancelled=(OP,), n_open=2,

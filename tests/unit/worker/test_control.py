@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tilefleet import heard, layout
 from tilefleet.ids import ALPHABET
-from tilefleet.records import Control, to_json
+from tilefleet.records import Control, WorkerView, to_json
 from tilefleet.store import Store
 from workerd import control
 from workerd.control import ControlWatch
@@ -50,6 +51,19 @@ async def test_a_new_leader_is_heard_also_when_its_clock_is_behind(directory_sto
     await say(directory_store, 2, 50.0)
     await watch.refresh()
     assert is_heard()
+
+
+async def test_who_is_set_aside_learns_why_and_a_successor_of_that_name_is_not(directory_store: Store) -> None:
+    watch = ControlWatch(directory_store)
+    assert not watch.departed("w1", "i1")
+    view = WorkerView("w1", "i2", "0", 1, 1, 1.0, 1.0, 0.0, 0)
+    control_ = Control(1, 1.0, "fleet", "leader", "0", departed={"w1": "set aside"})
+    await directory_store.put(layout.control(1), to_json(control_))
+    await watch.refresh()
+    assert watch.departed("w1", "i1") == "set aside"
+    assert not watch.departed("w2", "i1")
+    watch.control = msgspec.structs.replace(control_, workers=(view,))
+    assert not watch.departed("w1", "i2")
 
 
 def test_without_a_service_manager_there_is_no_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
