@@ -11,14 +11,14 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-nodes test-thorough test-slow test-newest test-floor soak soak-simulation docs bench bench-quick system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-thorough test-slow test-newest test-floor soak soak-simulation soak-fuzz soak-faults docs bench bench-quick system-packages clean
 
 help:
 	@echo "make demo       two workers multiply and add matrices here, checked and timed"
 	@echo "make test       make check, then the tests"
 	@echo "make test-thorough  more: other variants and servers, instances that boot, the newest and the oldest Python found"
 	@echo "make test-nodes only the tests on real Linux nodes in containers (as root)"
-	@echo "make soak       SECONDS=600 long of random faults, as many seeds as that takes, on all cores"
+	@echo "make soak       SECONDS=600 each of simulated faults, of fuzzing, and of faults on real processes"
 	@echo "make test-slow  what takes many minutes: each call to AWS of fleet up and down fails in turn, from an empty account"
 	@echo "make check      lint, format, types, import rules, systemd units"
 	@echo "make dev        the virtual environment with everything the tests need, and the pre-commit hooks"
@@ -71,12 +71,12 @@ check: $(VENV)/.installed-test
 
 test-units: $(VENV)/.installed-test
 	@echo "Unit tests, simulation and conformance on $$($(BIN)/python --version)"
-	@$(BIN)/python $(PYTEST) -n 2 tests/unit tests/simulation tests/conformance
+	@$(BIN)/python $(PYTEST) -n 2 tests/unit tests/simulation tests/conformance tests/fuzz
 
 # File by file, as a file shares one deployment; three at a time, as they often wait.
 test-processes: $(VENV)/.installed-test
 	@echo "Integration and acceptance tests"
-	@$(BIN)/python $(PYTEST) -n 3 --dist loadfile tests/integration tests/acceptance
+	@$(BIN)/python $(PYTEST) -n 3 --dist loadfile tests/integration tests/acceptance tests/faults
 
 # One at a time: the nodes share a network and this machine's cores.
 test-nodes: $(VENV)/.installed-test system-packages
@@ -98,12 +98,22 @@ test-floor: $(VENV)/.installed-test
 SECONDS := 600
 PROCESSES := 0
 
-soak: soak-simulation
+soak: soak-simulation soak-fuzz soak-faults
 
 # From where the seeds begin is the day, so that each day's are new; a seed that fails is printed with how to replay it.
 soak-simulation: $(VENV)/.installed-test
 	@echo "Simulation, seeds of today for $(SECONDS) s"
 	@$(BIN)/python -m tests.simulation.soak 0 $$(date +%Y%m%d000000) --seconds $(SECONDS) --processes $(PROCESSES)
+
+# Mutated inputs at every door.
+soak-fuzz: $(VENV)/.installed-test
+	@echo "Inputs that nobody sends by mistake, for $(SECONDS) s"
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+# Real daemons behind a proxy that hurts: killed at random, then for as long as is left in calmer weather, in which nothing may grow.
+soak-faults: $(VENV)/.installed-test
+	@echo "200 kills and 1,000 faults, then faults until $(SECONDS) s are over"
+	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
 
 docs: $(VENV)/.installed-test
 	@$(BIN)/python docs/generate.py

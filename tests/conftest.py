@@ -79,6 +79,15 @@ def unique(what: str) -> str:
     return f"{what}-{secrets.token_hex(5)}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_log_has_the_secret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every process that a test starts knows SECRET_KEY; no daemon's log may have it."""
+    yield
+    logs = [path for path in tmp_path_factory.getbasetemp().rglob("*.log*") if path.is_file()]
+    telling = [str(path) for path in logs if SECRET_KEY.encode() in path.read_bytes()]
+    assert not telling, f"the secret key stands in {telling}"
+
+
 @pytest.fixture
 def fleet() -> str:
     """A fleet name of this test's own."""
@@ -101,7 +110,13 @@ def directory_store(tmp_path: Path, stores: Stores) -> Store:
 @pytest.fixture(scope="session")
 def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded deployment's stand-in (moto: SQS, S3, EC2, …), which refuses other access keys than ACCESS_KEY."""
-    directory = tmp_path_factory.mktemp("moto")
+    with moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@contextmanager
+def moto(directory: Path) -> Iterator[Server]:
+    """The same, for those who are no test."""
     ready = directory / "ready"
     command = [sys.executable, "-m", "coordinator.runtime.standin", "--ready-file", str(ready)]
     with _running(command, directory) as process:

@@ -78,7 +78,7 @@ class Storm:
         killer.start()
         try:
             while self.n_right < 1 or killer.is_alive() or self.n_faults < n_faults:
-                self._operate()
+                self.operate()
         finally:
             self._ends.set()
             killer.join()
@@ -103,12 +103,13 @@ class Storm:
         else:
             self.fleet.start("coordinator", name)
 
-    def _operate(self) -> None:
+    def operate(self) -> None:
+        """One operation, with a right result."""
         left, right = (self._random.choice("abc") for _ in range(2))
         kind = self._random.choice(("multiply", "multiply", "add", "subtract"))
         a, b = self._matrices[left], self._matrices[right]
         expected = {"multiply": lambda: a @ b, "add": lambda: a + b, "subtract": lambda: a - b}[kind]()
-        out = f"result-{self.n_right}"
+        out = f"result-{self.n_right % 4}"
         command = (kind, self.url(left), self.url(right), "-o", self.url(out), "--overwrite")
         self._until_done(command)
         self.fetched(out, expected)
