@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED_BY := pyproject.toml constraints.txt tools/venv.sh
 PYTEST := -m pytest --quiet
 
-.PHONY: help demo install dev test check test-units test-processes test-nodes test-thorough test-slow test-newest test-floor soak soak-simulation soak-fuzz soak-faults docs bench bench-quick system-packages clean
+.PHONY: help demo install dev test check test-units test-processes test-nodes test-thorough test-slow test-newest test-floor soak soak-simulation soak-fuzz soak-faults fuzz-guided audit docs bench bench-quick system-packages clean
 
 help:
 	@echo "make demo       two workers multiply and add matrices here, checked and timed"
@@ -24,6 +24,8 @@ help:
 	@echo "make dev        the virtual environment with everything the tests need, and the pre-commit hooks"
 	@echo "make bench      measure against NumPy, Dask, cubed, Ray …: about two hours, writes benchmarks/RESULTS.md and plots"
 	@echo "make bench-quick the same code at smaller sizes, in five minutes; writes below benchmarks/.work"
+	@echo "make fuzz-guided SECONDS=600 of inputs that atheris breeds at every door"
+	@echo "make audit      known weaknesses of the libraries that users install"
 	@echo "make docs       write the generated reference pages again"
 	@echo "make clean      remove what these made in this directory"
 	@echo
@@ -109,6 +111,19 @@ soak-simulation: $(VENV)/.installed-test
 soak-fuzz: $(VENV)/.installed-test
 	@echo "Inputs that nobody sends by mistake, for $(SECONDS) s"
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+# The same, bred by the branches they reach: each door its share of SECONDS. atheris has wheels for Linux alone.
+DOORS := "client message" "worker message" job facts rejected record status control plan "dead letter" config names places npy zarr csv csv.gz
+fuzz-guided:
+	@python=$$(tools/python.sh default) && tools/venv.sh .venv-fuzz "$$python" known-good test
+	@.venv-fuzz/bin/python -m pip install -qq atheris
+	@for door in $(DOORS); do .venv-fuzz/bin/python -m tests.fuzz.guided "$$door" -max_total_time=$$(( $(SECONDS) / 17 + 1 )) || exit 1; done
+
+# Known weaknesses of what users install; asks the package index's database.
+audit:
+	@python=$$(tools/python.sh default) && tools/venv.sh .venv-audit "$$python" known-good
+	@.venv-audit/bin/python -m pip install -qq pip-audit
+	@.venv-audit/bin/pip-audit --path $$(.venv-audit/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") --skip-editable
 
 # Real daemons behind a proxy that hurts: killed at random, then for as long as is left in calmer weather, in which nothing may grow.
 soak-faults: $(VENV)/.installed-test
