@@ -32,6 +32,7 @@ from tilefleet.records import Control
 from tilefleet.store import Store
 from tilefleet.toml import to_toml
 
+LAST_MOMENT_S = 5.0  # from the end of its lock to the end of a process
 LEAD_DEADLINE_S = 60.0  # for the store and the queues to answer, as the daemon itself waits, or for a dead leader's silence
 STOP_MARGIN_S = 10.0  # beyond coordinator.drain, for what is being written
 POLL_S = 0.1
@@ -167,12 +168,19 @@ async def _led(
             if seen.leader != own and first_seen.setdefault(epoch, seen) != seen:
                 return seen.leader
         if (process is not None and process.poll() is not None) or running_pid(files) is None:
-            raise _failure(files, log_start, process.poll() if process else None)
+            raise _failure(files, log_start, await _status_of(process))
         await asyncio.sleep(min(POLL_S, config.coordinator.beacon.s / 4))
     raise Unreachable(
         f"the coordinator of this machine (process {pid}) did not take the lead within {LEAD_DEADLINE_S:.0f} s; "
         f"the end of {files.coordinator_log}:{_indented(last_words(files))}"
     )
+
+
+async def _status_of(process: subprocess.Popen[bytes] | None) -> int | None:
+    """The exit status of one that has let go of its lock: it is still on its way out for a moment."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return await asyncio.to_thread(process.wait, LAST_MOMENT_S) if process is not None else None
+    return None
 
 
 def _failure(files: FleetFiles, log_start: int, status: int | None) -> TilefleetError:
