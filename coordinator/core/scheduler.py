@@ -273,7 +273,11 @@ class Scheduler:
         elif not message.is_retryable:
             stage.out.pop(message.index, None)
             self._end(run, "failed", message.error, now)
-        elif attempt is not None and attempt.number == message.attempt:
+        elif attempt is None or attempt.number != message.attempt:
+            return
+        elif self.workers.is_set_aside(message.incarnation):  # its failures are its own: they count for nothing
+            stage.return_unsent(message.index, now + HOUSEKEEPING_S)
+        else:
             self._try_again(run, stage, message.index, message.error.sentence, now, patience.retry_delay_s(message.attempt))
 
     def _try_again(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float, delay_s: float = 0.0) -> None:

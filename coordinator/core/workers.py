@@ -135,6 +135,10 @@ class Workers:
             self._set_aside.add(message.incarnation)
         return worker
 
+    def is_set_aside(self, incarnation: str) -> bool:
+        """Whether it is one that is not believed."""
+        return incarnation in self._set_aside
+
     def lose_silent(self, now: float, silence_s: float) -> list[Worker]:
         """Forget, and return, the workers that were not heard for too long, the longest silent first."""
         if now - self.deaf_at <= silence_s:

@@ -78,19 +78,21 @@ def control(here: Place) -> Control:
     return from_json(keys[-1].read_bytes(), Control, str(keys[-1]))
 
 
-def holder(here: Place, operation: str) -> str | None:
-    """The worker that computes a job of it now."""
-    held = [view.name for view in control(here).workers if any(job.startswith(operation) for job in view.jobs)]
-    return held[0] if held else None
+def holders(here: Place, operation: str) -> dict[str, str]:
+    """The workers that compute a job of it now: name by incarnation."""
+    return {view.incarnation: view.name for view in control(here).workers if any(job.startswith(operation) for job in view.jobs)}
 
 
 def test_a_job_that_kills_whoever_takes_it_is_given_up_by_name_and_the_fleet_survives(here: Place) -> None:
     np.save(here.directory / "poison.npy", np.ones((2800, 2800), np.complex128))
     operation = here.output("multiply", "poison.npy", "poison.npy", "--no-wait")
+    killed: set[str] = set()
     while (status := here.status(operation)) is None or not status.is_ended:
-        if (name := holder(here, operation)) is not None:
-            with suppress(ProcessLookupError, KeyError):
-                os.kill(here.deployment.children[name], signal.SIGKILL)
+        for incarnation, name in holders(here, operation).items():
+            if incarnation not in killed:  # the beacon shows the dead for a while
+                killed.add(incarnation)
+                with suppress(ProcessLookupError, KeyError):
+                    os.kill(here.deployment.children[name], signal.SIGKILL)
         time.sleep(0.1)
     assert status.state == "failed"
     assert status.error is not None

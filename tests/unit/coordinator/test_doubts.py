@@ -92,3 +92,17 @@ def test_other_failures_are_no_doubt() -> None:
         driven.failed(driven.take()[0])
         driven.wait(1.0)
     assert names(driven) == {"w0", "w1"}
+
+
+def test_what_one_that_is_set_aside_still_fails_costs_no_attempt() -> None:
+    driven = Driven(2, max_attempts=4)
+    record = driven.adopt(random_record(n_jobs=1))
+    for _ in range(10):  # the job always gets to the same worker, which learns late that it is set aside
+        while not driven.sent:
+            driven.wait(0.5)
+        driven.failed(driven.take()[0], code=WRONG)
+    assert names(driven) == {"w1"}
+    while not driven.sent:
+        driven.wait(0.5)
+    driven.work_off()
+    assert driven.state(record) == "done"
