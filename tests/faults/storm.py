@@ -34,6 +34,7 @@ STORM = Hurts(
 WORKERS = ("w1", "w2", "w3")
 COORDINATORS = ("coordinator", "stand-by")
 PAUSE_S = (0.2, 1.5)  # between two kills
+LEAST_OPERATIONS = 5
 DEADLINE_S = 300.0  # for one operation, in the worst of storms
 
 
@@ -77,7 +78,7 @@ class Storm:
         killer = threading.Thread(target=self._kill, args=(n_kills,), name="killer")
         killer.start()
         try:
-            while self.n_right < 1 or killer.is_alive() or self.n_faults < n_faults:
+            while self.n_right < LEAST_OPERATIONS or killer.is_alive() or self.n_faults < n_faults:
                 self.operate()
         finally:
             self._ends.set()

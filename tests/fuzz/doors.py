@@ -72,7 +72,7 @@ def job(data: bytes) -> object:
 def _needs(work: Any) -> int:
     try:
         return peak_bytes(work)
-    except (TypeError, ValueError) as error:  # as ``workerd.attempt`` takes it: a job that fails for good
+    except (TypeError, ValueError, ArithmeticError) as error:  # as ``workerd.attempt`` takes it: a job that fails for good
         raise BadInput(f"a job that makes no sense: {error}") from error
 
 
@@ -114,7 +114,10 @@ def dead_letter(data: bytes) -> object:
 
 
 def config(data: bytes) -> object:
-    return parse(text_of(data))
+    try:
+        return parse(data.decode())
+    except UnicodeDecodeError as error:  # ``load`` says so
+        return str(error)
 
 
 def names(data: bytes) -> object:
