@@ -148,7 +148,7 @@ def parse(text: str) -> tuple[Config, list[Mistake]]:
     """The configuration in a TOML text, and everything that is wrong with it (then the configuration is the default)."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         found = re.search(r"at line (\d+)", str(error))
         return Config(), [Mistake(int(found[1]) if found else 0, "", f"not TOML: {error}")]
     mistakes: list[Mistake] = []

@@ -251,6 +251,12 @@ def doors() -> dict[str, Door]:
     }
 
 
+DAMAGED_PLAN = (
+    b'{"part": "main", "stages": [{"type": "elementwise", "name": "add", "phase": "compute", "block": [2, 2], "terms": [], '
+    b'"out": {"url": "file:///x", "format": "zarr", "shape": [4, 4], "dtype": "float64"}}]}'
+)
+
+
 def _plans() -> list[bytes]:
     from tests.unit.coordinator.examples import plan_all
     from tests.unit.coordinator.examples import record as record_of
