@@ -68,7 +68,7 @@ class Listeners(NamedTuple):
 
     async def _keep(self, queue: Queue) -> None:
         async def take(message: Received) -> None:
-            await self.dead.take(message.body, queue.name)
+            await self.dead.take(message.body, queue.name, is_job=False)
 
         await self._listen(queue, take)
 

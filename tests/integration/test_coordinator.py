@@ -12,6 +12,7 @@ import aioboto3
 import msgspec
 import pytest
 
+from coordinator.runtime.dead_letters import UNTAKEN
 from coordinator.runtime.leadership import Leader
 from tests.conftest import Server
 from tests.integration.coordinator_process import ME, Scene, scene
@@ -144,6 +145,9 @@ async def test_messages_nobody_can_read_go_aside_with_a_reason(here: Scene) -> N
     await here.tell(here.queues.operations, Cancel("another-fleet", "0123456789ab"))
     letters = await here.until(lambda: _letters(here, 5))
     assert all(letter.reason for letter in letters)
+    await here.tell(here.queues.dead(here.queues.operations), Cancel(here.fleet, "0123456789ab"))  # as SQS puts it there
+    untaken = [letter for letter in await here.until(lambda: _letters(here, 6)) if letter.operation]
+    assert [letter.reason for letter in untaken] == [UNTAKEN]
     assert any("another-fleet" in letter.reason for letter in letters)
     queues = [here.queues.dead(queue).name for queue in (here.queues.operations, here.queues.completions)]
     assert sorted(letter.queue for letter in letters) == sorted([queues[0]] * 3 + [queues[1]] * 2)
