@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tilefleet import layout, local
 from tilefleet.bounded import for_each
-from tilefleet.config import Config, load
+from tilefleet.config import load
 from tilefleet.errors import BadInput, NotFound
 from tilefleet.queues import REJECTED_BODY_BYTES
 from tilefleet.records import DeadLetter, from_json
@@ -74,7 +74,7 @@ async def redrive(session: Session, kept: list[Kept]) -> None:
     """
     for one in kept:
         await _check(session, one)
-    async with _queues(await asyncio.to_thread(_reachable, session)) as queues:
+    async with await asyncio.to_thread(_queues, session) as queues:
         by_name = {queue.name + DEAD_SUFFIX: queue for queue in (queues.operations, queues.jobs, queues.completions)}
         for one in kept:
             await _send(by_name, one)
@@ -103,21 +103,12 @@ async def _check(session: Session, one: Kept) -> None:
         )
 
 
-class _Reachable(NamedTuple):
-    config: Config
-    credentials: tuple[str, str] | None
-
-
-def _reachable(session: Session) -> _Reachable:
-    """Where the queues are. Raises BadInput when they are those of an embedded deployment that does not run."""
+def _queues(session: Session) -> SqsQueues:
+    """The fleet's queues. Raises BadInput when they are those of an embedded deployment that does not run."""
     if not session.is_local:
-        return _Reachable(session.config, None)
+        return SqsQueues(session.config.queues, session.config.fleet.name)
     deployment = local.running(session.config)
     if deployment is None:
         raise BadInput("the embedded deployment, whose queues these are, does not run; start it with 'tilefleet local up'")
-    return _Reachable(load(Path(deployment.config_path)), (deployment.access_key, deployment.secret_key))
-
-
-def _queues(reachable: _Reachable) -> SqsQueues:
-    config = reachable.config
-    return SqsQueues(config.queues, config.fleet.name, credentials=reachable.credentials)
+    config = load(Path(deployment.config_path))
+    return SqsQueues(config.queues, config.fleet.name, credentials=(deployment.access_key, deployment.secret_key))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +19,7 @@ from coordinator.cli.session import Session, run
 from tilefleet.errors import printable
 
 if TYPE_CHECKING:
+    from tilefleet.client import Client
     from tilefleet.dead_letters import Kept
 
 REASON_CHARACTERS = 90  # in the list; "dead show" has all
@@ -37,14 +38,14 @@ AllOption = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 )  # fmt: skip
 def list_letters(session: Session) -> None:
     """Messages that were delivered too often, or that nobody could read. Starts nothing."""
-    found = run(_letters(session))
+    found = run(_chosen(session, None))
     session.show(listing(found, time.time()) if found else "no dead letters", {"letters": [document(one) for one in found]})
 
 
 @command("show", of=group, examples=(("tilefleet dead show message-3f", "by the beginning of its name: reason, message"),))
 def show(session: Session, letter: Annotated[str, typer.Argument(metavar="LETTER", help="Its name, or a beginning.")]) -> None:
     """Everything that is known of a dead letter, with the message itself. Starts nothing."""
-    (found,) = run(_chosen(session, [letter], is_all=False))
+    (found,) = run(_chosen(session, [letter]))
     session.show(details(found), document(found))
 
 
@@ -57,7 +58,7 @@ def redrive(session: Session, letters: Names = None, every: AllOption = False) -
     from tilefleet.dead_letters import redrive as send
 
     _name_some(letters, is_all=every)
-    found = run(_with(session, letters, every, lambda client, chosen: send(client.session, chosen)))
+    found = run(_chosen(session, letters or None, lambda client, chosen: send(client.session, chosen)))
     session.show(f"sent {count_text(len(found), 'message')} again", {"redriven": [one.name for one in found]})
 
 
@@ -73,10 +74,10 @@ def purge(session: Session, letters: Names = None, every: AllOption = False, yes
     from tilefleet.dead_letters import purge as remove
 
     _name_some(letters, is_all=every)
-    found = run(_chosen(session, letters or [], is_all=every))
+    found = run(_chosen(session, letters or None))
     if found:
         agree(session, f"Remove {count_text(len(found), 'dead letter')}? [yes/no]", is_agreed=yes)
-    run(_with(session, [one.name for one in found], False, lambda client, chosen: remove(client.session.store, chosen)))
+    run(_chosen(session, [one.name for one in found], lambda client, chosen: remove(client.session.store, chosen)))
     session.show(f"removed {count_text(len(found), 'dead letter')}", {"purged": [one.name for one in found]})
 
 
@@ -85,27 +86,17 @@ def _name_some(letters: list[str] | None, *, is_all: bool) -> None:
         raise typer.BadParameter("name dead letters, or give --all")
 
 
-async def _letters(session: Session) -> list[Kept]:
-    from tilefleet.dead_letters import letters
-
-    async with session.client() as client:
-        return await letters(client.session.store)
-
-
-async def _chosen(session: Session, names: list[str], *, is_all: bool) -> list[Kept]:
-    from tilefleet.dead_letters import find, letters
-
-    async with session.client() as client:
-        return await (letters(client.session.store) if is_all else find(client.session.store, names))
-
-
-async def _with(session: Session, names: list[str] | None, is_all: bool, do: Callable[[Any, list[Kept]], Any]) -> list[Kept]:
+async def _chosen(
+    session: Session, names: list[str] | None, do: Callable[[Client, list[Kept]], Awaitable[None]] | None = None
+) -> list[Kept]:
+    """The letters of these names (None: all), after ``do`` was done with them."""
     from tilefleet.dead_letters import find, letters
 
     async with session.client() as client:
         store = client.session.store
-        found = await (letters(store) if is_all else find(store, names or []))
-        await do(client, found)
+        found = await (letters(store) if names is None else find(store, names))
+        if do is not None:
+            await do(client, found)
         return found
 
 
@@ -122,8 +113,8 @@ def details(one: Kept) -> str:
     """For people."""
     letter = one.letter
     rows = [
-        ("letter", one.name), ("when", when_text(letter.at)), ("queue", printable(letter.queue)),
-        ("operation", letter.operation or "–"), ("reason", printable(letter.reason)),
+        ("letter", one.name), ("when", when_text(letter.at)), ("queue", letter.queue),
+        ("operation", letter.operation or "–"), ("reason", letter.reason),
     ]  # fmt: skip
     return f"{table(rows)}\n\n{body_text(letter.body)}"
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from coordinator.core.stages import triangle
 from tilefleet.errors import DoesNotFit
 from tilefleet.footprint import peak_bytes
 from tilefleet.matrix import Grid, MatrixRef, Operand, Rect, ceil_div, default_tile
@@ -100,7 +101,7 @@ class GemmShape(NamedTuple):
     def n_blocks(self, block: tuple[int, int]) -> int:
         """How many blocks of that size are computed."""
         grid = Grid((self.m, self.n), block)
-        return grid.n_cols * (grid.n_cols + 1) // 2 if self.is_symmetric else grid.n_tiles
+        return triangle(grid.n_cols) if self.is_symmetric else grid.n_tiles
 
 
 def flop_s(flops: float, dtype: np.dtype, fleet: FleetFacts) -> float:
@@ -177,7 +178,7 @@ def _panels(shape: GemmShape, block: tuple[int, int]) -> list[int]:
     for operand, axis, width in ((shape.template.a, 1, widths[0]), (shape.template.b, 0, widths[1])):
         tile = operand.matrix.tile
         by_bytes = PANEL_BYTES // max(1, width * shape.dtype.itemsize) // LEAST_PANEL * LEAST_PANEL
-        depths.add(tile[1 - axis if operand.is_transposed else axis] if tile else max(LEAST_PANEL, by_bytes))
+        depths.add(tile[_stored_axis(operand, axis)] if tile else max(LEAST_PANEL, by_bytes))
     deepest = max(depths)
     while deepest > LEAST_PANEL:  # shallower ones for workers with little memory
         deepest //= 4
@@ -227,10 +228,15 @@ def _choice(
 def _times_fetched(operand: Operand, k_axis: int, panel_k: int) -> int:
     """How often a tile comes in one pass over k: where it comes whole (to be verified, say), once for each panel in it."""
     matrix = operand.matrix
-    axis = 1 - k_axis if operand.is_transposed else k_axis
+    axis = _stored_axis(operand, k_axis)
     if matrix.tile is None or (matrix.layout == "raw" and (axis == 0 or matrix.url.startswith("file:"))):
         return 1
     return ceil_div(matrix.tile[axis], panel_k)
+
+
+def _stored_axis(operand: Operand, axis: int) -> int:
+    """The axis of the stored matrix that is ``axis`` of op(X)."""
+    return 1 - axis if operand.is_transposed else axis
 
 
 def _peak(shape: GemmShape, tile: tuple[int, int], block: tuple[int, int], panel_k: int) -> int:
@@ -245,7 +251,7 @@ def _panel_starts(shape: GemmShape, panel_k: int) -> set[int]:
     starts = set()
     for operand, k_axis in ((shape.template.a, 1), (shape.template.b, 0)):
         if operand.matrix.tile is not None:
-            depth = operand.matrix.tile[1 - k_axis if operand.is_transposed else k_axis]
+            depth = operand.matrix.tile[_stored_axis(operand, k_axis)]
             across = depth - panel_k // 2
             if depth % panel_k and 0 < across <= shape.k - panel_k:
                 starts.add(across)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Iterable
 
 import msgspec
 
@@ -136,13 +137,12 @@ class OperationRun:
 
     def note_outputs(self, plan: Plan) -> None:
         """Remember where this part writes tiles, for cleaning up after an operation that did not end well."""
-        self.output_urls |= {stage.out.url for stage in plan.stages if isinstance(stage, BlockStage)}
+        self.output_urls |= outputs(plan)
 
     @property
     def leftover_urls(self) -> tuple[str, ...]:
         """Where tiles may lie that nobody needs any more: those staged for a result that has its name, or all."""
-        is_done, staged = self.state == "done", f".partial-{self.id}"
-        return tuple(sorted(url for url in self.output_urls if not is_done or url.endswith(staged)))
+        return leftovers(self.output_urls, self.id, self.state)
 
     @property
     def is_part_finished(self) -> bool:
@@ -273,6 +273,16 @@ class OperationRun:
             else:
                 total += run.stage.job_s * run.n_jobs / max(1, len(self.workers) or 1)
         return total
+
+
+def outputs(plan: Plan) -> set[str]:
+    """Where a plan writes tiles."""
+    return {stage.out.url for stage in plan.stages if isinstance(stage, BlockStage)}
+
+
+def leftovers(urls: Iterable[str], operation: str, state: State) -> tuple[str, ...]:
+    """Those of an ended operation's outputs that nobody needs: what was staged for a result that has its name, or all."""
+    return tuple(sorted(url for url in urls if state != "done" or url.endswith(f".partial-{operation}")))
 
 
 def _stage_status(run: StageRun, now: float) -> StageStatus:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from coordinator.core.commands import CleanUp
-from coordinator.core.stages import BlockStage
+from coordinator.core.operation_run import leftovers, outputs
 from coordinator.runtime.journal import Journal
 from coordinator.runtime.leadership import newest_epoch
 from tilefleet import layout
@@ -54,7 +54,7 @@ def by_operation(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     return found
 
 
-def useless(operation: str, entries: Sequence[Entry], state: str) -> list[Entry]:
+def useless(entries: Sequence[Entry], state: str) -> list[Entry]:
     """Those objects of an operation in that state that nobody needs. ``state``: "" for one without a record."""
     if not state:
         return list(entries)
@@ -75,7 +75,7 @@ async def survey(store: Store, now: float, older_s: float) -> list[Leftover]:
     async def look(operation: str) -> None:
         entries = operations[operation]
         state = await _state(store, operation, entries)
-        if state is None or not (left := useless(operation, entries, state)):
+        if state is None or not (left := useless(entries, state)):
             return
         newest_at = max(entry.modified_at for entry in left)
         if now - newest_at >= older_s:
@@ -110,10 +110,9 @@ async def remove(store: Store, stores: Stores, left: Leftover) -> None:
 
 
 async def _outside(journal: Journal, status: OperationStatus) -> tuple[str, ...]:
-    """As ``OperationRun.leftover_urls``, from the plans that were saved."""
+    """Where tiles of it may lie beside its own places, by the plans that were saved."""
     try:
         plans = await journal.plans(status.id)
     except BadInput:  # then nobody can tell, and its own places are all that goes
         return ()
-    urls = {stage.out.url for plan in plans.values() for stage in plan.stages if isinstance(stage, BlockStage)}
-    return tuple(sorted(url for url in urls if status.state != "done" or url.endswith(f".partial-{status.id}")))
+    return leftovers(set().union(*map(outputs, plans.values())), status.id, status.state)

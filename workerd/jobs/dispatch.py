@@ -34,7 +34,7 @@ Run = Callable[[Any, Context], Awaitable[Outcome]]
 
 _RUN: dict[type, Run] = {
     Gemm: gemm.run,
-    Syrk: gemm.run_symmetric,
+    Syrk: gemm.run,
     Reduce: reduce.run,
     Elementwise: elementwise.run,
     Random: randomness.run,

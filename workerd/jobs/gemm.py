@@ -21,20 +21,14 @@ from workerd.kernels.product import BlockProduct, mirror
 
 
 async def run(work: Gemm, context: Context) -> Outcome:
-    """Compute, check and commit one block. Raises WrongResult when the check fails; nothing is written then."""
+    """Compute, check and commit one block. Raises WrongResult when the check fails; nothing is written then.
+
+    Of a symmetric product, its transpose across the diagonal too; exactly symmetric, as in NumPy.
+    """
     product = await streamed(work, context)
     block, worst = await context.compute(product.finish, "checked")
     block = await apply_epilogue(work.epilogue, block, work.rect, context)
-    await context.write(work.out, work.rect, block)
-    return Outcome(check_worst=worst)
-
-
-async def run_symmetric(work: Syrk, context: Context) -> Outcome:
-    """The same for a block of a symmetric product, and its transpose across the diagonal; exactly symmetric, as in NumPy."""
-    product = await streamed(work, context)
-    block, worst = await context.compute(product.finish, "checked")
-    block = await apply_epilogue(work.epilogue, block, work.rect, context)
-    if len(work.outputs) == 1:
+    if isinstance(work, Syrk) and len(work.outputs) == 1:
         await context.compute(partial(mirror, block))
     for rect in work.outputs:
         await context.write(work.out, rect, block if rect == work.rect else block.T)

@@ -44,7 +44,7 @@ def test_only_what_carries_an_operations_id_is_looked_at() -> None:
      ("", (*KEEPS, *TEMPORARY, *OF_RESULT))],
 )  # fmt: skip
 def test_what_is_of_no_use_depends_on_how_it_ended(state: str, goes: tuple[str, ...]) -> None:
-    found = useless(OP, entries(*KEEPS, *TEMPORARY, *OF_RESULT), state)
+    found = useless(entries(*KEEPS, *TEMPORARY, *OF_RESULT), state)
     assert {entry.key for entry in found} == set(goes)
 
 
