@@ -47,8 +47,11 @@ os.environ.update(
     AWS_SHARED_CREDENTIALS_FILE=os.devnull,
 )
 
-# How long an example takes depends on what else this machine does.
-hypothesis.settings.register_profile("tilefleet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# How long an example takes depends on what else this machine does. A test run tries the same examples each time, so that what it
+# says is about the change; new ones are the soak's (--hypothesis-profile=soak).
+_COMMON = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("tilefleet", _COMMON, derandomize=True)
+hypothesis.settings.register_profile("soak", _COMMON, max_examples=5_000)
 hypothesis.settings.load_profile("tilefleet")
 
 # A shell starts background jobs (CI runners, nohup) with SIGINT ignored, and so would all processes of the tests of Ctrl-C.

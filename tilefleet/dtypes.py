@@ -33,7 +33,7 @@ def parse_dtype(name: str, where: str = "dtype") -> np.dtype:
         dtype = np.dtype(name)
     except (TypeError, ValueError, SyntaxError, DeprecationWarning):  # NumPy takes more than names for a type, and parses it
         dtype = None
-    if dtype is None or dtype.newbyteorder("=").name not in SUPPORTED:
+    if dtype is None or dtype.name not in SUPPORTED:
         known = name if dtype is None else dtype.name
         raise BadInput(
             f"{where} has element type {known!r}, which tilefleet does not compute with; use one of {', '.join(SUPPORTED)}"

@@ -14,6 +14,7 @@ ARRAY = (
 )
 FOUND = [
     ("names", b"012t64", "NumPy parses it as Python"),
+    ("names", b"T", "a type that NumPy has but can't turn round"),
     ("names", b"a", "a type that NumPy warns of"),
     ("zarr", b'{"zarr_format": 3, "\xeb": 1}', "no UTF-8"),
     ("zarr", ARRAY.replace(b"FILL", b"9" * 400), "a fill value that no float holds"),
