@@ -219,6 +219,8 @@ class Job(Wire, frozen=True):
     epoch: Count
     peak_bytes: Count
     work: Work
+    halvings: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
+    """How many times to halve the sides of what is held at a time: where an earlier attempt had too little memory, or may have."""
     v: Version = VERSION
 
     @property

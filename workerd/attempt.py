@@ -14,11 +14,11 @@ import structlog
 
 from tilefleet.credentials import CredentialsExpired
 from tilefleet.errors import Cancelled, DoesNotFit, ErrorInfo, TilefleetError, WrongResult
-from tilefleet.footprint import peak_bytes
 from tilefleet.messages import Job, JobTimes
 from workerd.budget import Budget
 from workerd.context import Context, Outcome
 from workerd.jobs import dispatch
+from workerd.smaller import fitting
 
 log = structlog.get_logger()
 
@@ -38,17 +38,23 @@ async def attempt(context: Context, budget: Budget) -> Verdict:
     """Do the job of ``context`` when there is memory for it. Raises nothing but CancelledError."""
     job = context.job
     try:
-        n_bytes = max(job.peak_bytes, peak_bytes(job.work))
+        works, n_bytes = fitting(job, budget.limit_bytes)
         async with AsyncExitStack() as memory:
             with context.clock.phase("waited"):
                 await memory.enter_async_context(budget.hold(n_bytes))
             context.checkpoint()
-            outcome = await dispatch.run(job.work, context)
+            outcome = together([await dispatch.run(work, context) for work in works])
     except Exception as error:  # noqa: BLE001 - a job must not take the worker with it
         return _failure(job, error, context.clock.times())
-    _log_done(job, outcome, context.clock.times())
+    _log_done(job, outcome, context.clock.times(), len(works))
     log.debug("job_spans", **name_of(job), spans=context.clock.spans())
     return outcome
+
+
+def together(outcomes: list[Outcome]) -> Outcome:
+    """That of a job done in parts, none of which has facts."""
+    checked = [outcome.check_worst for outcome in outcomes if outcome.check_worst is not None]
+    return Outcome(outcomes[0].facts, max(checked, default=None))
 
 
 def _failure(job: Job, error: Exception, times: JobTimes) -> Failure | None:
@@ -67,7 +73,7 @@ def _failure(job: Job, error: Exception, times: JobTimes) -> Failure | None:
 def judge(error: Exception) -> Failure:
     """Whether another attempt may help, on this worker or another."""
     if isinstance(error, MemoryError):
-        full = DoesNotFit("a worker ran out of memory during a job; give workers more memory or lower worker.memory")
+        full = DoesNotFit(f"a worker ran out of memory during a job ({error}); give workers more memory or lower worker.memory")
         return Failure(ErrorInfo.of(full), is_retryable=True)
     if isinstance(error, TilefleetError):
         may_pass = error.is_retryable or isinstance(error, WrongResult | CredentialsExpired)
@@ -75,11 +81,11 @@ def judge(error: Exception) -> Failure:
     return Failure(ErrorInfo.of(error), is_retryable=True)
 
 
-def _log_done(job: Job, outcome: Outcome, times: JobTimes) -> None:
+def _log_done(job: Job, outcome: Outcome, times: JobTimes, n_parts: int) -> None:
     flops_per_s = round(times.flops / times.computed_s) if times.flops and times.computed_s else 0
     log.info(
         "job_done", **name_of(job), work=type(job.work).__name__.lower(), **msgspec.structs.asdict(times),
-        flops_per_s=flops_per_s, check_worst=outcome.check_worst,
+        flops_per_s=flops_per_s, check_worst=outcome.check_worst, **({"parts": n_parts} if n_parts > 1 else {}),
     )  # fmt: skip
 
 

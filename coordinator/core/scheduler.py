@@ -35,7 +35,7 @@ from coordinator.core.settings import SchedulerSettings
 from coordinator.core.shares import FairShares
 from coordinator.core.stage_run import StageRun
 from coordinator.core.workers import Worker, Workers
-from tilefleet.errors import ErrorInfo, TilefleetError
+from tilefleet.errors import DoesNotFit, ErrorInfo, TilefleetError
 from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello, WorkerMessage
 from tilefleet.records import Control, State
 
@@ -278,6 +278,8 @@ class Scheduler:
         elif self.workers.is_set_aside(message.incarnation):  # its failures are its own: they count for nothing
             stage.return_unsent(message.index, now + HOUSEKEEPING_S)
         else:
+            if message.error.code == DoesNotFit.code:
+                stage.halve(message.index)
             self._try_again(run, stage, message.index, message.error.sentence, now, patience.retry_delay_s(message.attempt))
 
     def _try_again(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float, delay_s: float = 0.0) -> None:
@@ -310,6 +312,8 @@ class Scheduler:
             stage.out.pop(index, None)
             self._clean_if_quiet(run)
         else:
+            if stage.newest_attempt(index) > 0:  # not the machine's fault, it seems: perhaps it is killed for its memory
+                stage.halve(index)
             self._try_again(run, stage, index, why, now)
 
     def _send_failed(self, jobs: tuple[Job, ...], now: float) -> None:

@@ -50,6 +50,8 @@ class StageRun:
         self._doubled: set[int] = set()
         self._again: list[tuple[float, int]] = []
         self._tries: dict[int, int] = {}
+        self._halvings: dict[int, int] = {}
+        """Of jobs for which a worker had too little memory, or may have had."""
         self._durations: deque[float] = deque(maxlen=SAMPLE)
         self._busy: deque[float] = deque(maxlen=SAMPLE)
 
@@ -105,6 +107,7 @@ class StageRun:
             return False
         self.out.pop(index, None)
         self._tries.pop(index, None)
+        self._halvings.pop(index, None)
         self._doubled.discard(index)
         self._done[index >> 3] |= 1 << (index & 7)
         self.n_done += 1
@@ -150,7 +153,8 @@ class StageRun:
     def job(self, fleet: str, operation: str, epoch: int, index: int, number: int) -> Job:
         """The message of an attempt."""
         stage = self.stage
-        return Job(fleet, operation, stage.name, index, number, epoch, stage.peak_bytes, stage.work(index))
+        halvings = self._halvings.get(index, 0)
+        return Job(fleet, operation, stage.name, index, number, epoch, stage.peak_bytes, stage.work(index), halvings)
 
     def retry(self, index: int, due: float) -> int:
         """Have a job tried again from ``due`` on; how many attempts it has had."""
@@ -159,6 +163,10 @@ class StageRun:
         self._tries[index] = self._tries.get(index, 0) + 1
         heapq.heappush(self._again, (due, index))
         return self._tries[index]
+
+    def halve(self, index: int) -> None:
+        """Have the next attempt hold less at a time."""
+        self._halvings[index] = self._halvings.get(index, 0) + 1
 
     def double(self, index: int, now: float) -> None:
         """Send a second attempt beside the one that is out, which still counts when it comes first."""

@@ -71,6 +71,37 @@ def test_a_failed_attempt_is_made_again_later_and_later_and_then_given_up_by_nam
     assert (buried.job.index, buried.job.attempt, buried.reason) == (0, 3, error.sentence)
 
 
+def test_what_a_worker_had_too_little_memory_for_is_tried_in_smaller_parts() -> None:
+    here = Driven(max_attempts=4)
+    made = here.adopt(random_record(n_jobs=1))
+    found = []
+    for _ in range(3):
+        while not here.sent:
+            here.wait(0.05)
+        (job,) = here.take()
+        found.append(job.halvings)
+        here.failed(job, code="does_not_fit")
+    while not here.sent:
+        here.wait(0.05)
+    found.append(here.sent[0].halvings)
+    here.done(*here.take())
+    here.done(*here.take())
+    assert found == [0, 1, 2, 3]
+    assert here.statuses[made.id].state == "done"
+
+
+def test_what_takes_one_worker_after_the_other_with_it_is_tried_in_smaller_parts() -> None:
+    here = Driven(max_attempts=4)
+    here.adopt(random_record(n_jobs=1))
+    found = []
+    for life in range(4):
+        (job,) = here.take()
+        found.append(job.halvings)
+        here.hold(job, name="w0", incarnation=f"i{life}")
+        here.hello("w0", f"i{life + 1}")
+    assert found == [0, 0, 1, 2], "one that dies may die of anything"
+
+
 def test_what_no_other_attempt_can_mend_fails_the_operation_at_once() -> None:
     here = Driven()
     made = here.adopt(random_record())

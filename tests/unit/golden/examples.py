@@ -61,6 +61,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
     "cancel": m.Cancel("demo", OP),
     "job-gemm": job(GEMM),
     "job-syrk": job(SYRK),
+    "job-gemm-halved": msgspec.structs.replace(job(GEMM), halvings=2),
     "job-reduce": job(m.Reduce(ZARR, 4, OUT, RECT, EPILOGUE)),
     "job-elementwise": job(ELEMENTWISE),
     "job-random": job(RANDOM),
