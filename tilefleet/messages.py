@@ -18,7 +18,6 @@ from tilefleet.matrix import MatrixRef, Operand, Rect
 
 VERSION = 1
 MAX_MESSAGE_BYTES = 1024 * 1024  # SQS limit, also for a whole batch of ten
-
 T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Version = Annotated[int, msgspec.Meta(ge=1, le=VERSION)]
@@ -220,7 +219,7 @@ class Job(Wire, frozen=True):
     peak_bytes: Count
     work: Work
     halvings: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
-    """How many times to halve the sides of what is held at a time: where an earlier attempt had too little memory, or may have."""
+    """Of the sides of what is held at a time, after attempts that had too little memory, or may have had."""
     v: Version = VERSION
 
     @property

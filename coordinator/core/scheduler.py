@@ -296,8 +296,7 @@ class Scheduler:
         return (run, run.runs.get(stage)) if run is not None else (None, None)
 
     def _stage(self, operation: str, stage: str) -> StageRun | None:
-        run = self.operations.get(operation)
-        return run.runs.get(stage) if run is not None else None
+        return self._find(operation, stage)[1]
 
     def _lose(self, worker: Worker, now: float) -> None:
         """What a lost worker held is tried again at once."""
@@ -382,12 +381,9 @@ class Scheduler:
         if room <= 0:
             return
         turns = self._shares.turns(self.operations.values(), room, now)
-        jobs = tuple(self._take(run, stage, now) for run, stage in turns)
+        jobs = tuple(stage.job(self.settings.fleet, run.id, self.epoch, *stage.take(now)) for run, stage in turns)
         if jobs:
             self._commands.append(SendJobs(jobs))
-
-    def _take(self, run: OperationRun, stage: StageRun, now: float) -> Job:
-        return stage.job(self.settings.fleet, run.id, self.epoch, *stage.take(now))
 
     def _write_statuses(self, now: float) -> None:
         for run in self.operations.values():
