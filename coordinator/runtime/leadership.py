@@ -97,18 +97,23 @@ async def resign(store: Store, control: Control) -> None:
 
 
 async def _is_vacant(store: Store, epoch: int, beat_s: float, stopping: asyncio.Event) -> bool:
-    """Watch the leader's beacon until it changes (False) or has been silent for too long (True)."""
-    if await _is_known_dead(store, epoch):
-        return True
-    seen = await beacon(store, epoch)
-    if seen is not None and not seen.leader:
+    """Watch the leader's beacon until the leader is gone, or was silent for too long (True), or another leads (False)."""
+    leader, seen, n_silent = await _leader(store, epoch), await beacon(store, epoch), 0
+    if _has_left(leader, seen):
         return True
     log.info("standing_by", epoch=epoch, leader=seen.leader if seen else "")
-    for _ in range(SILENT_BEATS):
+    while n_silent < SILENT_BEATS and not _has_left(leader, seen):
         await _pause(stopping, beat_s)
-        if stopping.is_set() or await beacon(store, epoch) != seen or await newest_epoch(store) != epoch:
+        if stopping.is_set() or await newest_epoch(store) != epoch:
             return False
+        before, seen = seen, await beacon(store, epoch)
+        n_silent = n_silent + 1 if seen == before else 0
     return True
+
+
+def _has_left(leader: Leader | None, seen: Control | None) -> bool:
+    """Whether it resigned, or is a process of this machine that is gone."""
+    return (seen is not None and not seen.leader) or (leader is not None and leader.is_known_dead())
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:
@@ -118,12 +123,12 @@ async def _pause(stopping: asyncio.Event, seconds: float) -> None:
         return
 
 
-async def _is_known_dead(store: Store, epoch: int) -> bool:
+async def _leader(store: Store, epoch: int) -> Leader | None:
+    """Who created an epoch; None when that can't be read."""
     try:
-        leader = from_json(bytes(await store.get(layout.leader(epoch))), Leader, store.url_of(layout.leader(epoch)))
+        return from_json(bytes(await store.get(layout.leader(epoch))), Leader, store.url_of(layout.leader(epoch)))
     except (NotFound, BadInput):
-        return False
-    return leader.is_known_dead()
+        return None
 
 
 async def beacon(store: Store, epoch: int) -> Control | None:
