@@ -53,6 +53,10 @@ class Hurts:
     """A message that was received before is in the next answer once more."""
     delay_s: float = 2.0
 
+    def times(self, factor: float) -> Hurts:
+        """So many times as often."""
+        return replace(self, **{kind.name: factor * getattr(self, kind.name) for kind in fields(self) if kind.name != "delay_s"})
+
     def drawn(self, draw: float) -> str:
         """The kind that a number in [0, 1) stands for; empty for none."""
         for kind in fields(self):

@@ -16,9 +16,11 @@ from typing import NamedTuple
 
 import psutil
 
+from tests.acceptance.fleet import Fleet
 from tests.conftest import moto
 from tests.faults.proxy import Hurts
-from tests.faults.storm import STORM, Storm, storm
+from tests.faults.storm import STORM, Storm
+from tests.faults.storms import over_a_fleet, over_one_machine
 
 WARM_OPERATIONS = 15  # until what is loaded late is loaded
 MORE_BYTES, MORE_FILES, MORE_THREADS = 48 * 2**20, 16, 8
@@ -45,41 +47,47 @@ def main() -> int:
         temporary.mkdir()
         os.environ["TMPDIR"] = str(temporary)  # of all that we start
         (Path(directory) / "moto").mkdir()
-        with moto(Path(directory) / "moto") as server, storm(Path(directory), server, server, given.seed) as weather:
-            _say(f"seed {given.seed}: {given.kills} kills and {given.faults} faults")
-            weather.rage(given.kills, given.faults)
-            weather.assert_nothing_is_left()
+        (Path(directory) / "machine").mkdir()
+        with over_one_machine(Path(directory) / "machine", given.seed) as weather:
+            _say(f"seed {given.seed}: {given.kills // 2} kills of an embedded deployment")
+            weather.rage(given.kills // 2, 0)
+            weather.check_calm()
             _say(weather.report())
-            grown = _soaked(weather, began + given.seconds)
-            weather.assert_nothing_is_left()
+        with moto(Path(directory) / "moto") as server, over_a_fleet(Path(directory), server, given.seed) as (weather, made):
+            _say(f"{given.kills // 2} kills and {given.faults} faults of a fleet")
+            weather.rage(given.kills // 2, given.faults)
+            weather.check_calm()
+            _say(weather.report())
+            grown = _soaked(weather, made, began + given.seconds)
+            weather.check_calm()
         left = sorted(path.name for path in temporary.iterdir())
     _say("\n".join([*grown, *(f"left behind: {name}" for name in left)]) or "nothing grew, nothing is left")
     return 1 if grown or left else 0
 
 
-def _soaked(weather: Storm, until: float) -> list[str]:
+def _soaked(weather: Storm, made: Fleet, until: float) -> list[str]:
     """Operations with faults and without kills; what grew meanwhile, in words."""
     for proxy in weather.proxies:
         proxy.hurts = STORM
     for _ in range(WARM_OPERATIONS):
         weather.operate()
-    before = held(weather)
+    before = held(made)
     while time.monotonic() < until:
         weather.operate()
     for proxy in weather.proxies:
         proxy.hurts = Hurts()
     time.sleep(5)
-    after = held(weather)
+    after = held(made)
     _say(weather.report())
     for name in before:
         _say(f"{name}: {before[name]} -> {after[name]}")
     return [f"{name} grew: {before[name]} -> {after[name]}" for name in before if _has_grown(before[name], after[name])]
 
 
-def held(weather: Storm) -> dict[str, Held]:
+def held(made: Fleet) -> dict[str, Held]:
     """By daemon."""
     found = {}
-    for name, daemon in weather.fleet.daemons.items():
+    for name, daemon in made.daemons.items():
         process = psutil.Process(daemon.pid)
         with process.oneshot():
             found[name] = Held(process.memory_info().rss, process.num_fds(), process.num_threads())

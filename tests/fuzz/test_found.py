@@ -23,6 +23,9 @@ FOUND = [
     ("places", b"file:///\r\nmp/a", "a name with a line in it"),
     ("client message", b'{"type": "s\xe2\x80\xaebmit"}', "a sign that turns the direction of a terminal"),
     ("config", b"a = " + b"[" * 5000, "nested deeper than Python goes"),
+    ("csv", b"1," + b"9" * 100_000 + b"x\n", "a number that is long, and none"),
+    ("csv", b"1" + b" " * 300_000 + b"2\n", "many blanks in the middle of a field"),
+    ("csv", b'1,"' + b" " * 300_000 + b"1\n", "many blanks after a quote that nothing closes"),
     ("plan", DAMAGED_PLAN, "a plan whose matrix has no tiles; it ended the coordinator"),
 ]
 
