@@ -7,7 +7,9 @@ promotion are known here (tests hold them to NumPy's own). Whatever else is aske
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
 
 from tilefleet.errors import BadInput
 
@@ -21,6 +23,9 @@ _CODES: Final[Mapping[str, str]] = {
 """Name → NumPy's kind and bytes of an element."""
 _NAMES: Final = {code: name for name, code in _CODES.items()}
 SUPPORTED: Final = tuple(_CODES)
+
+DtypeName = Annotated[str, msgspec.Meta(pattern=rf"^(?:{'|'.join(SUPPORTED)})\Z")]
+"""In messages and records: the name of a supported type, and nothing else."""
 
 Scalar = bool | int | float | complex
 

@@ -13,6 +13,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from tilefleet.dtypes import DtypeName
+
 
 class Rect(msgspec.Struct, frozen=True, array_like=True):
     """Rows [row0, row1) × columns [col0, col1)."""
@@ -102,7 +104,7 @@ class MatrixRef(msgspec.Struct, frozen=True, omit_defaults=True):
     """``file:///…`` or ``s3://bucket/key``: the Zarr array's directory, or the one file."""
     format: Literal["zarr", "npy", "csv"]
     shape: tuple[int, int] | None = None
-    dtype: str | None = None
+    dtype: DtypeName | None = None
     """NumPy's name, always little-endian in tiles; ``is_big_endian`` is for foreign npy files."""
     tile: tuple[int, int] | None = None
     """Zarr only: the chunk shape."""

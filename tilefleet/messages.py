@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from tilefleet.dtypes import DtypeName
 from tilefleet.errors import BadInput, ErrorInfo
 from tilefleet.ids import FleetName, Incarnation, OperationId, StageName, WorkerName
 from tilefleet.matrix import MatrixRef, Operand, Rect
@@ -70,7 +71,7 @@ class Gemm(Wire, tag="gemm", frozen=True):
     k0: int
     k1: int
     panel_k: int
-    product_dtype: str
+    product_dtype: DtypeName
     epilogue: Epilogue | None = None
 
     @property
@@ -141,7 +142,7 @@ class ScanCsv(Wire, tag="scan_csv", frozen=True):
     byte1: int
     piece_bytes: int
     facts_url: str
-    dtype: str | None = None
+    dtype: DtypeName | None = None
 
 
 class ParseCsv(Wire, tag="parse_csv", frozen=True):
@@ -182,7 +183,7 @@ class Project(Wire, tag="project", frozen=True):
     rect: Rect
     seed: int
     n_vectors: int
-    product_dtype: str
+    product_dtype: DtypeName
     facts_url: str
 
 
@@ -240,7 +241,7 @@ class CsvFacts(Wire, tag="csv", frozen=True):
 
     rows: tuple[int, ...]
     cols: int
-    dtype: str
+    dtype: DtypeName
 
 
 class CheckFacts(Wire, tag="check", frozen=True):
@@ -367,9 +368,7 @@ def encode(message: Wire) -> str:
     """The message as JSON text. Raises BadInput when it is larger than SQS takes."""
     body = _ENCODER.encode(message)
     if len(body) > MAX_MESSAGE_BYTES:
-        raise BadInput(
-            f"a message of {len(body)} bytes is over the {MAX_MESSAGE_BYTES} that SQS takes; shorten the paths it names"
-        )
+        raise BadInput(f"a message of {len(body)} bytes is over the {MAX_MESSAGE_BYTES} that SQS takes; shorten its paths")
     return body.decode()
 
 

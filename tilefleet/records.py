@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from tilefleet.dtypes import DtypeName
 from tilefleet.errors import BadInput, ErrorInfo
 from tilefleet.ids import OperationId
 from tilefleet.matrix import MatrixRef, Operand
@@ -27,7 +28,7 @@ class RandomSpec(msgspec.Struct, frozen=True):
     """Elements uniform in [low, high): integers for integer types, reals otherwise (both parts of complex ones)."""
 
     shape: tuple[int, int]
-    dtype: str
+    dtype: DtypeName
     low: str
     high: str
     seed: int
@@ -58,9 +59,9 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     verifies_kind: Kind | None = None
     checked: MatrixRef | None = None
     out: Output = Output()
-    csv_dtype: str | None = None
+    csv_dtype: DtypeName | None = None
     """Element type to read CSV operands with; None: the widest their text needs."""
-    dtype: str | None = None
+    dtype: DtypeName | None = None
     """convert: element type of the result; None: that of the operand."""
     tile: tuple[int, int] | None = None
     """Tile of the result; None: the planner's choice."""

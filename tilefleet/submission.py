@@ -127,14 +127,18 @@ def record_of(
         beta=scalar_text(request.beta, "beta"),
         random=request.random,
         out=output,
-        csv_dtype=request.csv_dtype or request.dtype,
-        dtype=None if request.dtype is None else dtype_name(request.dtype),
+        csv_dtype=_plain(request.csv_dtype or request.dtype),
+        dtype=_plain(request.dtype),
         tile=request.tile,
         submitted_by=submitted_by,
         command=request.command,
     )
     result_type(record)
     return record
+
+
+def _plain(dtype: str | None) -> str | None:
+    return None if dtype is None else dtype_name(dtype)
 
 
 def result_type(record: OperationRecord) -> ResultType:

@@ -241,11 +241,12 @@ def random_spec(shape: str, dtype: str, low: str | None, high: str | None, seed:
     from tilefleet.dtypes import parse_dtype
     from tilefleet.records import RandomSpec
 
-    kind = parse_dtype(dtype, "--dtype").kind
+    parsed = parse_dtype(dtype, "--dtype")
+    kind = parsed.kind
     default_high = "10" if kind in "iu" else "2" if kind == "b" else "1"
     return RandomSpec(
         shape=parse_shape(shape),
-        dtype=dtype,
+        dtype=parsed.name,
         low=low if low is not None else "0",
         high=high if high is not None else default_high,
         seed=secrets.randbits(32) if seed is None else seed,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.fuzz.doors import DAMAGED_PLAN, doors
 from tests.fuzz.trial import trouble_with
+from tests.unit.golden.examples import EXAMPLES, encoded
 
 ARRAY = (
     b'{"zarr_format": 3, "node_type": "array", "shape": [4, 4], "data_type": "float64", "chunk_grid": {"name": "regular", '
     b'"configuration": {"chunk_shape": [2, 2]}}, "chunk_key_encoding": {"name": "default"}, "codecs": [{"name": "bytes", '
     b'"configuration": {"endian": "little"}}], "fill_value": FILL}'
 )
+OTHER_TYPE = json.loads(encoded(EXAMPLES["job-gemm"]))
+OTHER_TYPE["work"]["epilogue"]["c"]["matrix"]["dtype"] = "complex256"
 FOUND = [
     ("names", b"012t64", "NumPy parses it as Python"),
     ("names", b"T", "a type that NumPy has but can't turn round"),
@@ -26,6 +31,7 @@ FOUND = [
     ("csv", b"1," + b"9" * 100_000 + b"x\n", "a number that is long, and none"),
     ("csv", b"1" + b" " * 300_000 + b"2\n", "many blanks in the middle of a field"),
     ("csv", b'1,"' + b" " * 300_000 + b"1\n", "many blanks after a quote that nothing closes"),
+    ("job", json.dumps(OTHER_TYPE).encode(), "a type that NumPy has and we don't"),
     ("plan", DAMAGED_PLAN, "a plan whose matrix has no tiles; it ended the coordinator"),
 ]
 
