@@ -1,0 +1,40 @@
+"""Permissions that vanish while a product runs, and come back: of S3, of SQS, of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Server
+from tests.faults.proxy import Proxy, only
+from tests.faults.surroundings import Surroundings, said, surroundings
+from tilefleet.errors import NotAllowed
+
+STORE, QUEUES = "s3:", "sqs:"
+
+
+@pytest.fixture
+def far(tmp_path: Path, moto_server: Server) -> Iterator[Surroundings]:
+    with surroundings(tmp_path, moto_server, "w1") as made:
+        yield made
+
+
+@pytest.mark.parametrize("missing", [STORE, QUEUES, pytest.param(f"{STORE} {QUEUES}", marks=pytest.mark.thorough)])
+def test_permissions_that_vanish_for_a_while_are_waited_for(far: Surroundings, missing: str) -> None:
+    far.begin()
+    for proxy in _proxies(far, missing):
+        proxy.hurts = only("deny", 1.0)
+    for service in missing.split():
+        far.until_said("is not authorized to perform", service)
+    refused = far.here.run("random", "9x9", far.url("refused.zarr"), "--seed", "1", "--no-wait")
+    assert refused.returncode == NotAllowed.exit_code
+    assert f"is not authorized to perform: {missing.split(maxsplit=1)[0]}" in said(refused)
+    assert not far.is_over(), "it was in the middle of it"
+    far.assert_ends_right()
+    far.assert_nothing_failed()
+
+
+def _proxies(far: Surroundings, missing: str) -> list[Proxy]:
+    return [proxy for service, proxy in ((STORE, far.store), (QUEUES, far.queues)) if service in missing]
