@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from tilefleet import skew
+from tilefleet import causes, skew
 from tilefleet.credentials import (
     AccessDenied,
     AsyncWatchedCredentials,
@@ -204,7 +204,7 @@ def errors(what: str, mend: str = "", *, setting: str = "") -> Iterator[None]:
     except ResponseParserError as error:  # a proxy's page, or a stand-in's
         raise Unreachable(f"{what} was answered with something that is not AWS's; {network}") from error
     except (TimeoutError, HttpError, OSError) as error:
-        raise Unreachable(f"{what} did not answer in time; {network}") from error
+        raise Unreachable(f"{what} did not answer in time; {causes.local(error) or network}") from error
 
 
 def code_of(error: BaseException) -> str:
@@ -259,7 +259,7 @@ def _of_client(error: Exception, what: str, network: str) -> TilefleetError:
         return NotAllowed(f"the AWS files cannot be read: {_said(str(error))}; mend them")
     if isinstance(error, botocore.ParamValidationError):
         return BadConfig(f"{what}: AWS does not take these settings ({_said(str(error))}); mend the configuration")
-    return Unreachable(f"{what} cannot be reached: {_said(str(error))}; {network}")
+    return Unreachable(f"{what} cannot be reached: {_said(str(error))}; {causes.local(error) or network}")
 
 
 def _said(text: str) -> str:

@@ -27,7 +27,7 @@ from obstore.exceptions import (
 )
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from tilefleet import aws, skew
+from tilefleet import aws, causes, skew
 from tilefleet.config import StoreSection
 from tilefleet.credentials import LAB_IS_OVER, LOOK_S, AccessDenied, ClockIsWrong, CredentialsExpired, Withheld, renewal
 from tilefleet.errors import BadInput, DoesNotFit, NotAllowed, NotFound, TilefleetError, Unreachable
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 Buffer = Any  # bytes, memoryview, obstore.Bytes, uint8 ndarray: what has the buffer protocol
 
 _INVALID = ("External AWS credential provider", "ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken")
+_FULL = ("os error 28", "os error 122", "No space left", "Disk quota exceeded")
 _OBSTORE_MARGIN_S = 300.0  # min_ttl of object_store's TokenCache: credentials that end sooner are asked for again
 DELETE_AT_ONCE = 1000  # S3 DeleteObjects limit
 SAID_CHARACTERS = 200  # of what a service or a codec says, in a sentence of ours
@@ -331,11 +332,11 @@ def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  
     if isinstance(error, (PermissionDeniedError, PermissionError)) or "status code: 403" in text:
         kind = AccessDenied if url.startswith("s3:") else NotAllowed
         return kind(f"no permission for {url}{_told(text)}; check its owner and mode, or the IAM policy of these credentials")
-    if "os error 28" in text or "os error 122" in text or "No space left" in text:
-        return DoesNotFit(f"the disk that holds {url} is full; free space there or choose another place")
+    if any(sign in text for sign in _FULL):
+        return DoesNotFit(f"the disk that holds {url} is full, or its quota; free space there or choose another place")
     if "invalid range" in text.lower() or "InvalidRange" in text or "status code: 416" in text:
         return BadInput(f"{url} is shorter than it should be; it was truncated or changed")
-    return Unreachable(f"the store did not complete a request for {url}: {said(error)}")
+    return Unreachable(f"the store did not complete a request for {url}: {causes.local(error) or said(error)}")
 
 
 def _told(text: str) -> str:

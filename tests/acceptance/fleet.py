@@ -48,8 +48,8 @@ class Fleet:
         return sorted(self._config.parent.glob("*.log"))
 
     def events(self, name: str, event: str = "") -> list[dict[str, Any]]:
-        """What a daemon logged, one event of it or everything."""
-        lines = self.log(name).read_text(encoding="utf-8").splitlines()
+        """What a daemon has logged so far, one event of it or everything."""
+        lines = self.log(name).read_text(encoding="utf-8").splitlines() if self.log(name).exists() else []
         found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [line for line in found if event in ("", line["event"])]
 

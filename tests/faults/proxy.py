@@ -78,6 +78,8 @@ class Proxy:
     seed: int = 0
     hurts: Hurts = field(default_factory=Hurts)
     requests_per_s: float | None = None
+    closes: bool = False
+    """Each connection is for one request."""
     url: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     """Hurts by kind, and ``passed`` for what was let through as it was."""
@@ -148,6 +150,8 @@ class Proxy:
         if kind == "corrupt" and body and answer.status in (200, 206):
             body = _damaged(body, self._random.randrange(8 * len(body)))
         response = web.StreamResponse(status=answer.status, headers=answer.headers)
+        if self.closes:
+            response.force_close()
         response.content_length = int(answer.length) if request.method == "HEAD" else len(body)
         await response.prepare(request)
         if request.method != "HEAD":
