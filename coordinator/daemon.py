@@ -74,8 +74,7 @@ def _checked(config: Config, path: Path) -> Config:
 
 
 def _exit(status: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logs.flush()
     os._exit(status)  # obstore's threads must not meet an interpreter that is going away
 
 

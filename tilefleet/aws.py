@@ -1,8 +1,8 @@
 """AWS by aioboto3: clients whose credentials are renewed under way, and errors of ours for those of AWS.
 
-The rules: every call has a deadline; every error says what the caller should do: NotFound, NotAllowed (permissions;
-``CredentialsExpired``: renew them), DoesNotFit (quota or capacity), BadConfig (a value AWS does not take), AlreadyExists,
-Unreachable (try again). Only this module makes sessions.
+The rules: every call has a deadline; every error says what the caller should do: NotFound, NotAllowed (``AccessDenied``: ask
+for a permission; ``CredentialsExpired``: renew them; ``ClockIsWrong``: mend it), DoesNotFit (quota or capacity), BadConfig (a
+value AWS does not take), AlreadyExists, Unreachable (try again). Only this module makes sessions.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from tilefleet import causes, skew
 from tilefleet.credentials import (
+    AccessDenied,
     AsyncWatchedCredentials,
+    ClockIsWrong,
     CredentialsExpired,
     WatchedCredentials,
     are_from_files,
@@ -33,10 +36,13 @@ _NOT_FOUND = {
     "AWS.SimpleQueueService.NonExistentQueue", "NoSuchBucket", "NoSuchEntity", "NoSuchKey", "ParameterNotFound",
     "QueueDoesNotExist", "NotFoundException", "404",
 }  # fmt: skip
+_DENIED = {
+    "AccessDenied", "AccessDeniedException", "AuthorizationError", "KmsAccessDenied", "NotAuthorized", "UnauthorizedOperation",
+    "403",
+}  # fmt: skip
 _REFUSED = {
-    "AccessDenied", "AccessDeniedException", "AuthorizationError", "Blocked", "IncompleteSignature", "InvalidSecurity",
-    "KmsAccessDenied", "MissingAuthenticationToken", "NotAuthorized", "OptInRequired", "PendingVerification",
-    "SignatureDoesNotMatch", "UnauthorizedOperation", "403",
+    "Blocked", "IncompleteSignature", "InvalidSecurity", "InvalidSignatureException", "MissingAuthenticationToken",
+    "OptInRequired", "PendingVerification", "SignatureDoesNotMatch",
 }  # fmt: skip
 _THROTTLED = {"RequestLimitExceeded", "BandwidthLimitExceeded", "RequestThrottled"}  # a limit in time, not in number
 _FULL = {
@@ -198,7 +204,7 @@ def errors(what: str, mend: str = "", *, setting: str = "") -> Iterator[None]:
     except ResponseParserError as error:  # a proxy's page, or a stand-in's
         raise Unreachable(f"{what} was answered with something that is not AWS's; {network}") from error
     except (TimeoutError, HttpError, OSError) as error:
-        raise Unreachable(f"{what} did not answer in time; {network}") from error
+        raise Unreachable(f"{what} did not answer in time; {causes.local(error) or network}") from error
 
 
 def code_of(error: BaseException) -> str:
@@ -211,6 +217,8 @@ def _of_answer(response: Any, what: str, mend: str) -> TilefleetError:  # noqa: 
     code, text = str(response["Error"].get("Code", "")), _said(response["Error"].get("Message", ""))
     answer = f"{code}: {text}" if text else code
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if skew.is_of_clock(f"{code} {text}"):
+        return ClockIsWrong(skew.sentence(what, text))
     if are_invalid(code, text):
         return CredentialsExpired(f"{what} refused these AWS credentials ({answer}); {renewal()}")
     if code in _TAKEN or code.endswith((".Duplicate", ".AlreadyExistsException")):
@@ -223,8 +231,9 @@ def _of_answer(response: Any, what: str, mend: str) -> TilefleetError:  # noqa: 
         return BadConfig(f"{what}: AWS does not take these settings ({answer}); {mend or 'mend the configuration'}")
     if code == "AuthFailure":  # a private image or snapshot; AWS's answer names it
         return NotAllowed(f"{what} was refused ({answer}); {mend or 'name another one, or ask its owner to share it'}")
-    if code in _REFUSED or status == 403:
-        return NotAllowed(f"{what} refused these AWS credentials ({answer}); renew them or ask for a policy that allows it")
+    if code in _DENIED or code in _REFUSED or status == 403:
+        kind = AccessDenied if code in _DENIED else NotAllowed
+        return kind(f"{what} refused these AWS credentials ({answer}); renew them or ask for a policy that allows it")
     return Unreachable(f"{what} did not complete a request ({answer}); try again later")
 
 
@@ -250,7 +259,7 @@ def _of_client(error: Exception, what: str, network: str) -> TilefleetError:
         return NotAllowed(f"the AWS files cannot be read: {_said(str(error))}; mend them")
     if isinstance(error, botocore.ParamValidationError):
         return BadConfig(f"{what}: AWS does not take these settings ({_said(str(error))}); mend the configuration")
-    return Unreachable(f"{what} cannot be reached: {_said(str(error))}; {network}")
+    return Unreachable(f"{what} cannot be reached: {_said(str(error))}; {causes.local(error) or network}")
 
 
 def _said(text: str) -> str:

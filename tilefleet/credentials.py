@@ -3,7 +3,8 @@ do every few hours, or whoever rotates keys.
 
 The rules: nothing is started again for it. The chain of credentials (environment, files, role) is resolved once; when it
 ended at a file, that file is looked at before a request, at most once a second, and the chain is resolved again when it
-changed. Between expiry and renewal a command says which file to replace, and a daemon says so and waits.
+changed. Between expiry and renewal a command says which file to replace, and a daemon says so and waits. So it does while
+a permission is missing, or the clock is wrong: whoever can mend these does it while we run, too.
 """
 
 from __future__ import annotations
@@ -34,9 +35,21 @@ _NOT_FOR_THEM = (
 _NOT_FROM_FILES = {"env", "explicit", "iam-role", "container-role"}
 
 
-class CredentialsExpired(NotAllowed):
-    """AWS does not know these credentials, or not any more; others may work under the same settings. On the wire, and to the
-    shell, it is a NotAllowed like others."""
+class Withheld(NotAllowed):
+    """AWS refuses now what it may allow later, when somebody has mended something outside of us. On the wire, and to the shell,
+    it is a NotAllowed like others."""
+
+
+class CredentialsExpired(Withheld):
+    """AWS does not know these credentials, or not any more; others may work under the same settings."""
+
+
+class AccessDenied(Withheld):
+    """AWS knows these credentials, and does not let them do this."""
+
+
+class ClockIsWrong(Withheld):
+    """AWS does not take what was signed at this time: the clock of this machine is minutes off."""
 
 
 def are_invalid(code: str, text: str = "") -> bool:
@@ -156,22 +169,37 @@ async def _quietly_async(load: Callable[[], Awaitable[Any]]) -> Any:
         return None
 
 
-async def outlast(call: Callable[[], Awaitable[T]], *, check: Callable[[], None] = lambda: None) -> T:
-    """The call's answer, however long it takes until expired credentials are renewed; for daemons only.
+async def outlast(
+    call: Callable[[], Awaitable[T]], *, check: Callable[[], None] = lambda: None, denied_for_s: float = float("inf")
+) -> T:
+    """The call's answer, however long it takes until what withholds it is mended; for daemons only.
 
-    ``check`` is asked before each further try; what it raises ends the wait.
+    ``check`` is asked before each further try; what it raises ends the wait. ``denied_for_s``: how long a permission is waited
+    for, which may be one that nobody means to give; then AccessDenied is raised.
     """
-    backoff, said_at = Backoff(0.5, 5.0), float("-inf")
+    backoff, said_at, began = Backoff(0.5, 5.0), float("-inf"), time.monotonic()
     while True:
         try:
             return await call()
-        except CredentialsExpired as error:
+        except Withheld as error:
+            if isinstance(error, AccessDenied) and time.monotonic() - began >= denied_for_s:
+                raise
             if time.monotonic() - said_at >= SAY_EVERY_S:
                 said_at = time.monotonic()
-                if (log := _logger()) is not None:
-                    log.warning("credentials_expired", error=str(error))
+                _say(error)
         check()
         await backoff.sleep()
+
+
+def _say(error: Withheld) -> None:
+    if (log := _logger()) is None:
+        return
+    if isinstance(error, AccessDenied):
+        log.warning("access_denied", error=str(error))
+    elif isinstance(error, ClockIsWrong):
+        log.warning("clock_is_wrong", error=str(error))
+    else:
+        log.warning("credentials_expired", error=str(error))
 
 
 def _logger() -> Any | None:

@@ -25,6 +25,7 @@ from tilefleet.local_state import (
     Deployment,
     Request,
     StateFiles,
+    check_room,
     last_lines,
     open_log,
     read_deployment,
@@ -203,6 +204,7 @@ class Hold:
         if lock is None:
             return
         try:
+            check_room(self._files)
             with open_log(self._files.supervisor_log) as log:
                 self._log_start = log.tell()
                 self._process = _spawn(self._config, self._files, lock, log.fileno())

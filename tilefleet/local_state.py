@@ -7,6 +7,7 @@ See docs/explanation/embedded-deployment.md.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -16,8 +17,9 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
-from tilefleet.errors import ErrorInfo, NotAllowed
+from tilefleet.errors import DoesNotFit, ErrorInfo, NotAllowed
 
+ROOM_BYTES = 64 * 1024  # configurations of the daemons, who runs, a first line in each log
 SOCKET_PATH_LIMIT_BYTES = 103  # sun_path is 104 bytes on macOS and 108 on Linux, with the closing zero
 
 
@@ -105,6 +107,23 @@ class StateFiles:
                 f"the state directory {self.root} cannot be used: {error.strerror or error}; name another with "
                 "TILEFLEET_STATE or local.state_dir"
             ) from error
+
+
+def check_room(files: StateFiles) -> None:
+    """Raises DoesNotFit when a deployment's own notes would not fit into its state directory."""
+    probe = files.run / "room"
+    try:
+        write_private(probe, bytes(ROOM_BYTES))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DoesNotFit(
+            f"the disk that holds {files.root} is full, or its quota; free space there, or name another directory with "
+            "TILEFLEET_STATE or local.state_dir"
+        ) from error
+    finally:
+        for left in files.run.glob("room*"):
+            left.unlink(missing_ok=True)
 
 
 def _check_private(directory: Path) -> None:

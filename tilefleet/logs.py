@@ -1,12 +1,14 @@
 """Structured logs: one JSON object per line on standard output, a stable ``event`` name, bound context.
 
-docs/reference/log-events.md lists every event. Secrets never reach a logger: values under names that hold them are cut.
+docs/reference/log-events.md lists every event. Secrets never reach a logger: values under names that hold them are cut. A line
+that cannot be written, as the disk is full, is lost; whoever logged it goes on.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -26,10 +28,29 @@ def setup(level: str, **context: Any) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(_Output()),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,  # so that SIGHUP can change the level
     )
     structlog.contextvars.bind_contextvars(**context)
+
+
+class _Output:
+    """As much of standard output as a logger uses."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stdout.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stdout.flush()
+
+
+def flush() -> None:
+    """Write out what was logged and said, where there is room for it. Daemons end with it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
 
 
 def _cut_secrets(_logger: Any, _method: str, event: Any) -> Any:

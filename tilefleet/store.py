@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterable
 from contextlib import contextmanager, suppress
@@ -26,9 +27,9 @@ from obstore.exceptions import (
 )
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from tilefleet import aws
+from tilefleet import aws, causes, skew
 from tilefleet.config import StoreSection
-from tilefleet.credentials import LAB_IS_OVER, LOOK_S, CredentialsExpired, renewal
+from tilefleet.credentials import LAB_IS_OVER, LOOK_S, AccessDenied, ClockIsWrong, CredentialsExpired, Withheld, renewal
 from tilefleet.errors import BadInput, DoesNotFit, NotAllowed, NotFound, TilefleetError, Unreachable
 
 if TYPE_CHECKING:
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
 Buffer = Any  # bytes, memoryview, obstore.Bytes, uint8 ndarray: what has the buffer protocol
 
 _INVALID = ("External AWS credential provider", "ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken")
+_FULL = ("os error 28", "os error 122", "No space left", "Disk quota exceeded")
 _OBSTORE_MARGIN_S = 300.0  # min_ttl of object_store's TokenCache: credentials that end sooner are asked for again
 DELETE_AT_ONCE = 1000  # S3 DeleteObjects limit
 SAID_CHARACTERS = 200  # of what a service or a codec says, in a sentence of ours
+TOLD_CHARACTERS = 400  # of a refusal, which names who may not do what to which resource
 
 # One call survives a hiccup, by 3 tries within about 2 s. What lasts longer is for ``backoff.persist``, which can be told to
 # stop and whose waits are logged; obstore alone would go on for 3 minutes.
@@ -147,10 +150,10 @@ class Store:
         return Entry(key, meta["size"], meta["last_modified"].timestamp())
 
     async def _explain(self, key: str) -> None:
-        """Raise what a GET says of credentials that were refused: the answer to a HEAD has no text."""
+        """Raise what a GET says of a request that was refused: the answer to a HEAD has no text."""
         try:
             await self.get_range(key, 0, 1)
-        except CredentialsExpired:
+        except Withheld:
             raise
         except TilefleetError:
             return
@@ -320,17 +323,26 @@ def translated(error: Exception, url: str) -> TilefleetError:  # noqa: PLR0911  
         return NotFound(f"the bucket of {url} does not exist; create it or name another")
     if isinstance(error, (NotFoundError, FileNotFoundError, NotADirectoryError)) or "os error 20)" in text:  # 20: no directory
         return NotFound(f"there is no {url}")
+    if skew.is_of_clock(text):
+        return ClockIsWrong(skew.sentence(f"the store of {url}", text))
     if any(code in text for code in (*_INVALID, LAB_IS_OVER)):
         return CredentialsExpired(f"the store refused the AWS credentials for {url} (wrong or expired); {renewal()}")
     if isinstance(error, UnauthenticatedError) or "SignatureDoesNotMatch" in text:
         return NotAllowed(f"the store refused the credentials for {url} (absent or wrong); mend them and try again")
     if isinstance(error, (PermissionDeniedError, PermissionError)) or "status code: 403" in text:
-        return NotAllowed(f"no permission for {url}; check its owner and mode, or the IAM policy of these credentials")
-    if "os error 28" in text or "os error 122" in text or "No space left" in text:
-        return DoesNotFit(f"the disk that holds {url} is full; free space there or choose another place")
+        kind = AccessDenied if url.startswith("s3:") else NotAllowed
+        return kind(f"no permission for {url}{_told(text)}; check its owner and mode, or the IAM policy of these credentials")
+    if any(sign in text for sign in _FULL):
+        return DoesNotFit(f"the disk that holds {url} is full, or its quota; free space there or choose another place")
     if "invalid range" in text.lower() or "InvalidRange" in text or "status code: 416" in text:
         return BadInput(f"{url} is shorter than it should be; it was truncated or changed")
-    return Unreachable(f"the store did not complete a request for {url}: {said(error)}")
+    return Unreachable(f"the store did not complete a request for {url}: {causes.local(error) or said(error)}")
+
+
+def _told(text: str) -> str:
+    """S3's own words for a refusal, which name the action and the policy that is missing; empty for others."""
+    found = re.search(r"<Message>(.*?)</Message>", text, re.DOTALL)
+    return f" ({' '.join(found[1].split())[:TOLD_CHARACTERS]})" if found else ""
 
 
 def said(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from tilefleet.credentials import CredentialsExpired
+from tilefleet.credentials import Withheld
 from tilefleet.errors import Cancelled, DoesNotFit, ErrorInfo, TilefleetError, WrongResult
 from tilefleet.messages import Job, JobTimes
 from workerd.budget import Budget
@@ -76,7 +76,7 @@ def judge(error: Exception) -> Failure:
         full = DoesNotFit(f"a worker ran out of memory during a job ({error}); give workers more memory or lower worker.memory")
         return Failure(ErrorInfo.of(full), is_retryable=True)
     if isinstance(error, TilefleetError):
-        may_pass = error.is_retryable or isinstance(error, WrongResult | CredentialsExpired)
+        may_pass = error.is_retryable or isinstance(error, WrongResult | Withheld)
         return Failure(ErrorInfo.of(error), is_retryable=may_pass)
     return Failure(ErrorInfo.of(error), is_retryable=True)
 

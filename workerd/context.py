@@ -28,6 +28,7 @@ from tilefleet.writing import write_tiles
 from workerd.compute import Compute
 
 STORE_PATIENCE_S = 30.0  # a store that is away for longer fails the attempt; the coordinator sends another
+DENIED_PATIENCE_S = 60.0  # so does a permission that is missing for longer: four attempts, perhaps on other nodes, outlast a slip
 
 T = TypeVar("T")
 
@@ -207,9 +208,11 @@ class Context:
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """A repeatable call, made again while the store is away; untimed.
 
-        Credentials that expired are no fault of the job: it waits for new ones, unless it is cancelled or given back.
+        Credentials that expired and a clock that is wrong are no fault of the job: it waits for better ones, unless it is
+        cancelled or given back.
         """
-        return await outlast(lambda: persist(call, for_s=STORE_PATIENCE_S), check=self.checkpoint)
+        patient = lambda: persist(call, for_s=STORE_PATIENCE_S)  # noqa: E731
+        return await outlast(patient, check=self.checkpoint, denied_for_s=DENIED_PATIENCE_S)
 
     def _check(self, url: str) -> None:
         around = self._around

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import msgspec
 
+from tilefleet import logs
 from tilefleet.account import resolved
 from tilefleet.config import Config, WorkerSection, load
 from tilefleet.errors import BadConfig, BadInput, TilefleetError
@@ -97,8 +98,7 @@ def _size(text: str) -> Size:
 
 def _leave(status: int) -> NoReturn:
     """Without the interpreter's finalisation: obstore's threads may still wake a loop that is gone, and abort."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logs.flush()
     os._exit(status)
 
 

@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -102,7 +101,7 @@ def _handle_signals(stop: Callable[[], None], reload: Callable[[], None]) -> Non
         signals_seen += 1
         if signals_seen > 1:
             log.warning("left_at_once")
-            sys.stdout.flush()
+            logs.flush()
             os._exit(LEFT_WORK)
         stop()
 

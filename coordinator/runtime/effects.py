@@ -1,8 +1,8 @@
 """Carries out the scheduler's commands. What concerns one operation happens in order; operations do not wait for each other.
 
 A status that has not been written yet is replaced by a newer one. Every effect is tried again while the fault may pass;
-what was promised to readers (the last status, cleaning up) for ever, the rest for ``PATIENCE_S``. Credentials that expired
-are waited for without end.
+what was promised to readers (the last status, cleaning up) for ever, the rest for ``PATIENCE_S``. Credentials that expired,
+permissions and the right time are waited for without end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from coordinator.core.events import CleanedUp, EffectFailed, Event, PlanSaved
 from coordinator.runtime.dead_letters import DeadLetters
 from coordinator.runtime.journal import Journal
 from tilefleet.backoff import Backoff, persist
-from tilefleet.credentials import CredentialsExpired, outlast
+from tilefleet.credentials import Withheld, outlast
 from tilefleet.errors import BadInput, ErrorInfo, TilefleetError
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class Effects:
 
 async def _patiently(call: Callable[[], Awaitable[T]], for_s: float) -> T:
     def is_worth_it(error: TilefleetError) -> bool:
-        return not isinstance(error, BadInput | CredentialsExpired)
+        return not isinstance(error, BadInput | Withheld)
 
     return await outlast(lambda: persist(call, for_s=for_s, backoff=Backoff(0.1, 10.0), is_worth_it=is_worth_it))
 

@@ -17,7 +17,7 @@ import psutil
 import structlog
 
 from tilefleet import layout
-from tilefleet.credentials import CredentialsExpired
+from tilefleet.credentials import Withheld
 from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.records import Control, from_json, to_json
 from tilefleet.store import Store
@@ -56,14 +56,14 @@ class Leader(msgspec.Struct, frozen=True):
 async def take_lead(store: Store, beat_s: float, stopping: asyncio.Event) -> int | None:
     """Wait for the lead and take it: the new epoch. None when told to stop before.
 
-    A store that is away is waited for: whoever leads cannot write to it either. So are credentials that expired.
-    Raises what does not pass.
+    A store that is away is waited for: whoever leads cannot write to it either. So are credentials, permissions and the right
+    time. Raises what does not pass.
     """
     while not stopping.is_set():
         try:
             taken = await _try_to_lead(store, beat_s, stopping)
         except TilefleetError as error:
-            if not error.is_retryable and not isinstance(error, CredentialsExpired):
+            if not error.is_retryable and not isinstance(error, Withheld):
                 raise
             log.warning("store_away", error=str(error))
             await _pause(stopping, beat_s)

@@ -173,7 +173,7 @@ class Shell:
             if time.monotonic() - self._restored < 1.0:
                 return
             try:
-                await outlast(self._make_queues, check=lambda: self.tell(Deafened()))
+                await outlast(self._make_queues, check=lambda: self.tell(Deafened()), denied_for_s=0)
             except TilefleetError as error:  # no permission: whoever may can make them, and nothing here need end for it
                 log.error("queues_not_restored", error=str(error))
                 await asyncio.sleep(RESTORE_PAUSE_S)

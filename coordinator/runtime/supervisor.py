@@ -153,7 +153,8 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOOK_S)
             if self._is_ready:
-                self._publish()
+                with contextlib.suppress(OSError):  # the disk is full: it is written at one of the next looks
+                    self._publish()
             if self._holders or self._deployment.is_pinned or not is_idle(self._files.store, time.time()):
                 needed_at = time.monotonic()
             elif time.monotonic() - needed_at > GRACE_S:
@@ -216,8 +217,8 @@ class Supervisor:
         pids = {child.name: child.process.pid for child in self._children if child.process and child.process.returncode is None}
         now = msgspec.structs.replace(self._deployment, children=pids)
         if now != self._deployment or not self._files.deployment.exists():
-            self._deployment = now
             write_private(self._files.deployment, msgspec.json.format(msgspec.json.encode(now)))
+            self._deployment = now
 
     def _clean(self) -> None:
         """Leave nothing in run/ but the lock, which must not be removed while somebody may wait for it."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.acceptance.deployment import QUICK, Place, place, until
 from tests.conftest import Server, unique
@@ -23,11 +25,15 @@ class Fleet:
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._config = config
 
-    def start(self, module: str, name: str, *options: str) -> None:
-        """``python -m <module>.daemon``; its log is <name>.log beside the configuration."""
-        command = [sys.executable, "-m", f"{module}.daemon", "--config", os.fspath(self._config), *options]
+    def start(
+        self, module: str, name: str, *options: str, inside: Sequence[str] = (), environment: dict[str, str] | None = None
+    ) -> None:
+        """``python -m <module>.daemon``; its log is <name>.log beside the configuration. ``inside``: a command that runs it."""
+        command = [*inside, sys.executable, "-m", f"{module}.daemon", "--config", os.fspath(self._config), *options]
         with self.log(name).open("ab") as log:
-            self.daemons[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._config.parent)
+            self.daemons[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self._config.parent, env=os.environ | (environment or {})
+            )
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         """Send a signal to a daemon; its exit status."""
@@ -37,6 +43,15 @@ class Fleet:
 
     def log(self, name: str) -> Path:
         return self._config.with_name(f"{name}.log")
+
+    def logs(self) -> list[Path]:
+        return sorted(self._config.parent.glob("*.log"))
+
+    def events(self, name: str, event: str = "") -> list[dict[str, Any]]:
+        """What a daemon has logged so far, one event of it or everything."""
+        lines = self.log(name).read_text(encoding="utf-8").splitlines() if self.log(name).exists() else []
+        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return [line for line in found if event in ("", line["event"])]
 
     def close(self) -> None:
         for daemon in self.daemons.values():

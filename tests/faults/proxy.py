@@ -1,7 +1,8 @@
 """A proxy that hurts: between real processes and a stand-in for AWS it fails, loses, repeats, delays and damages what passes.
 
 The rules: nothing is invented (a message is only ever repeated, a body only cut or one bit of it turned); what is hurt is drawn
-from a seed; each hurt is counted under its name. ``hurts`` may be changed at any time.
+from a seed; each hurt is counted under its name. ``hurts`` may be changed at any time. What was signed by a clock that is wrong
+is refused, as AWS does.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from typing import Any
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
 
+from tests.faults import refusals
 from tilefleet.matrix import tile_of_key
 
 LONGEST_BODY_BYTES = 256 * 2**20
 BLACK_HOLE_S = 120.0  # longer than any client of ours waits
+ANSWERS = {
+    "refuse": refusals.unavailable, "throttle": refusals.throttled, "deny": refusals.denied, "skewed": refusals.skewed,
+}  # fmt: skip
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer", "upgrade", "expect"}
 
 
@@ -51,6 +56,8 @@ class Hurts:
     """Nothing ever comes back."""
     repeat: float = 0.0
     """A message that was received before is in the next answer once more."""
+    deny: float = 0.0
+    """Answered as when a policy does not allow it."""
     delay_s: float = 2.0
 
     def times(self, factor: float) -> Hurts:
@@ -75,6 +82,8 @@ class Proxy:
     seed: int = 0
     hurts: Hurts = field(default_factory=Hurts)
     requests_per_s: float | None = None
+    closes: bool = False
+    """Each connection is for one request."""
     url: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     """Hurts by kind, and ``passed`` for what was let through as it was."""
@@ -97,11 +106,11 @@ class Proxy:
             return _break(request)
 
     async def _handled(self, request: web.Request) -> web.StreamResponse:
-        kind = self._kind(request)
+        kind = "skewed" if abs(refusals.skew_s(request)) > refusals.SKEW_ALLOWED_S else self._kind(request)
         self.counts[kind or "passed"] += 1
-        if kind in ("refuse", "throttle"):
+        if kind in ANSWERS:
             await request.read()
-            return _failure(request, "ServiceUnavailable" if kind == "refuse" else _throttling(request))
+            return ANSWERS[kind](request)
         if kind == "reset":
             return _break(request)
         if kind == "black_hole":
@@ -111,7 +120,7 @@ class Proxy:
             await asyncio.sleep(self.hurts.delay_s * self._random.random())
         answer = await self._forward(request)
         if kind == "lose":
-            return _failure(request, "InternalError")
+            return refusals.internal_error(request)
         if kind == "cut_off":
             return _break(request)
         return await self._answered(request, answer, kind)
@@ -145,6 +154,8 @@ class Proxy:
         if kind == "corrupt" and body and answer.status in (200, 206):
             body = _damaged(body, self._random.randrange(8 * len(body)))
         response = web.StreamResponse(status=answer.status, headers=answer.headers)
+        if self.closes:
+            response.force_close()
         response.content_length = int(answer.length) if request.method == "HEAD" else len(body)
         await response.prepare(request)
         if request.method != "HEAD":
@@ -208,26 +219,6 @@ def between(target: str, hurts: Hurts | None = None, seed: int = 0) -> Iterator[
 def only(kind: str, share: float, **more: Any) -> Hurts:
     """Hurts of one kind."""
     return replace(Hurts(**more), **{kind: share})
-
-
-def _throttling(request: web.Request) -> str:
-    return "ThrottlingException" if _is_json(request) else "SlowDown"
-
-
-def _failure(request: web.Request, code: str) -> web.Response:
-    """An error as that service words it."""
-    if _is_json(request):
-        status, kind = (
-            (400, "application/x-amz-json-1.0") if code == "ThrottlingException" else (500, "application/x-amz-json-1.0")
-        )
-        return web.Response(status=status, body=json.dumps({"__type": code, "message": "hurt"}).encode(), content_type=kind)
-    status = 500 if code == "InternalError" else 503
-    xml = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>hurt</Message></Error>"
-    return web.Response(status=status, body=b"" if request.method == "HEAD" else xml.encode(), content_type="application/xml")
-
-
-def _is_json(request: web.Request) -> bool:
-    return "X-Amz-Target" in request.headers
 
 
 def _break(request: web.Request) -> web.Response:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import Server, unique
+from tests.faults import refusals
 from tests.faults.proxy import Hurts, Proxy, between, only
 from tilefleet.config import QueuesSection, StoreSection
+from tilefleet.credentials import AccessDenied, ClockIsWrong
 from tilefleet.errors import BadInput, Unreachable
 from tilefleet.matrix import MatrixRef, Rect
 from tilefleet.quantities import Duration
@@ -49,6 +51,28 @@ async def test_a_request_that_is_hurt_fails_with_or_without_effect(
     assert proxy.n_hurt == proxy.counts[kind] >= 2, "the client tried again"
     proxy.hurts = Hurts()
     assert (await store.head("a") is not None) is has_effect
+
+
+async def test_what_is_denied_has_no_effect_and_is_worded_as_by_aws(proxy: Proxy, store: Store) -> None:
+    proxy.hurts = only("deny", 1.0)
+    with pytest.raises(AccessDenied, match="not authorized to perform: s3:PutObject on resource"):
+        await store.put("a", b"1")
+    async with SqsQueues(QueuesSection(endpoint_url=proxy.url, region="us-east-1"), unique("denied")) as queues:
+        with pytest.raises(AccessDenied, match="not authorized to perform: sqs:getqueueurl on resource"):
+            await queues.resolve()
+    proxy.hurts = Hurts()
+    assert await store.head("a") is None
+
+
+async def test_what_was_signed_at_another_time_is_refused(proxy: Proxy, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.put("a", b"1")
+    monkeypatch.setattr(refusals, "SKEW_ALLOWED_S", -1.0)
+    for call in (store.get("a"), store.head("a"), store.put("a", b"2")):
+        with pytest.raises(ClockIsWrong, match="the clock of this machine is wrong"):
+            await call
+    async with SqsQueues(QueuesSection(endpoint_url=proxy.url, region="us-east-1"), unique("skewed")) as queues:
+        with pytest.raises(ClockIsWrong, match="the clock of this machine is wrong"):
+            await queues.resolve()
 
 
 async def test_half_an_answer_is_no_answer(proxy: Proxy, store: Store) -> None:

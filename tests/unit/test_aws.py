@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Server, unique
 from tilefleet import aws, credentials
-from tilefleet.credentials import CredentialsExpired, outlast
+from tilefleet.credentials import AccessDenied, ClockIsWrong, CredentialsExpired, outlast
 from tilefleet.errors import (
     AlreadyExists,
     BadConfig,
@@ -39,7 +40,8 @@ def answer(code: str, message: str = "so it is", status: int = 400) -> ClientErr
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        ("UnauthorizedOperation", NotAllowed), ("AccessDenied", NotAllowed), ("OptInRequired", NotAllowed),
+        ("UnauthorizedOperation", AccessDenied), ("AccessDenied", AccessDenied), ("AccessDeniedException", AccessDenied),
+        ("OptInRequired", NotAllowed), ("InvalidSignatureException", NotAllowed),
         ("AuthFailure", CredentialsExpired), ("ExpiredToken", CredentialsExpired), ("RequestExpired", CredentialsExpired),
         ("InvalidClientTokenId", CredentialsExpired), ("ExpiredTokenException", CredentialsExpired),
         ("InvalidInstanceID.NotFound", NotFound), ("NoSuchEntity", NotFound), ("InvalidGroup.NotFound", NotFound),
@@ -237,6 +239,29 @@ async def test_a_daemon_waits_for_as_long_as_it_takes(monkeypatch: pytest.Monkey
 
     assert await outlast(call) == "done"
     assert max(slept) <= 5.0
+
+
+async def test_a_permission_is_waited_for_as_long_as_its_caller_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def denied() -> None:
+        raise AccessDenied("s3:GetObject")
+
+    async def mistimed() -> None:
+        if now < 1000:
+            raise ClockIsWrong("ten minutes fast")
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with pytest.raises(AccessDenied):
+        await outlast(denied, denied_for_s=60)
+    assert 60 <= now < 66
+    await outlast(mistimed, denied_for_s=60)
+    assert now >= 1000
 
 
 async def test_it_does_not_wait_for_what_no_renewal_mends_or_nobody_wants() -> None:

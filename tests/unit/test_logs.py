@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,23 @@ def test_secrets_are_cut_also_inside() -> None:
     assert "hunter2" not in json.dumps(line)
     assert set(line) >= {"secret_key", "nested"}
     assert line["job"] == 3
+
+
+FULL = """
+import os, structlog, sys
+from tilefleet import logs
+logs.setup("info")
+for _ in range(1000):
+    structlog.get_logger().info("job_done", text="x" * 100)
+logs.flush()
+os._exit(75)  # as daemons do
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", FULL], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (75, "")

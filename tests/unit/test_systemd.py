@@ -13,6 +13,7 @@ import pytest
 
 from tilefleet.config import Config
 from tilefleet.errors import BadConfig
+from tilefleet.sqs import CONNECTIONS
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 UNITS = ("workerd", "coordinator")
@@ -72,6 +73,12 @@ def test_the_dead_man_switch_is_clean_shell() -> None:
         pytest.skip("shellcheck is not on this machine")
     done = _run(command, "--shell=sh", "--enable=all", "--exclude=SC2250,SC2310,SC2312", SYSTEMD / "tilefleet-deadman.sh")
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_has_descriptors_for_every_connection_it_may_make(unit: str) -> None:
+    """50 to SQS, as many to S3 as tiles are on their way, and what Python has open: a few hundred."""
+    assert int(_settings(unit)["LimitNOFILE"]) >= 10 * (CONNECTIONS + 100)
 
 
 def test_a_misspelt_key_would_be_noticed(analyze: str, tmp_path: Path) -> None:
