@@ -26,8 +26,9 @@ from coordinator.core.scheduler import Scheduler
 from coordinator.core.settings import SchedulerSettings
 from tilefleet.errors import ErrorInfo
 from tilefleet.matrix import MatrixRef, Operand
-from tilefleet.messages import Job, JobDone, JobFailed, JobTimes, Wire, WorkerHeartbeat, WorkerHello
+from tilefleet.messages import Job, JobDone, JobFailed, JobTimes, WorkerHeartbeat, WorkerHello
 from tilefleet.records import OperationRecord, OperationStatus
+from tilefleet.wire import Wire
 
 OPERATION = "0123456789ab"
 TILE = 4096

@@ -24,23 +24,13 @@ from benchmarks.fleet_of_thousands import FLOPS_PER_S, MEMORY_BYTES, OPERATION, 
 from benchmarks.surroundings import environment
 from tilefleet import layout
 from tilefleet.config import QueuesSection, StoreSection
-from tilefleet.messages import (
-    BytesFact,
-    Job,
-    JobDone,
-    JobTimes,
-    Publish,
-    Submit,
-    Wire,
-    WorkerHeartbeat,
-    WorkerHello,
-    decode_job,
-    encode,
-)  # fmt: skip
+from tilefleet.facts import BytesFact
+from tilefleet.messages import Job, JobDone, JobTimes, Publish, Submit, WorkerHeartbeat, WorkerHello, decode_job, encode
 from tilefleet.queues import BATCH
 from tilefleet.records import OperationStatus, from_json, to_json
 from tilefleet.sqs import SqsQueues
 from tilefleet.store import Store, Stores, file_url
+from tilefleet.wire import Wire
 
 FLEET = "played"
 N_WORKERS = 100

@@ -228,7 +228,7 @@ MESSAGES = {
 def messages_reference() -> str:
     """docs/reference/messages.md."""
     structs: dict[str, Struct] = {}
-    for module in ("matrix", "errors", "messages", "records"):
+    for module in ("matrix", "errors", "facts", "messages", "records"):
         structs |= structs_of(f"tilefleet/{module}.py")
     lines = [
         "# Messages and records", "", f"<!-- {DO_NOT_EDIT} -->", "",

@@ -6,26 +6,20 @@ must know, and a message of a newer version than the reader's is refused (golden
 
 from __future__ import annotations
 
-import math
-import sys
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 
 from tilefleet.dtypes import DtypeName
 from tilefleet.errors import BadInput, ErrorInfo
+from tilefleet.facts import Facts, finite
 from tilefleet.ids import FleetName, Incarnation, OperationId, StageName, WorkerName
 from tilefleet.matrix import MatrixRef, Operand, Rect
+from tilefleet.wire import Count, Wire, decoded
 
 VERSION = 1
 MAX_MESSAGE_BYTES = 1024 * 1024  # SQS limit, also for a whole batch of ten
-T = TypeVar("T")
-Count = Annotated[int, msgspec.Meta(ge=0)]
 Version = Annotated[int, msgspec.Meta(ge=1, le=VERSION)]
-
-
-class Wire(msgspec.Struct, frozen=True, gc=False):
-    """Base of everything that is sent. Trees of plain values: none can be in a cycle, so the collector need not visit them."""
 
 
 # ---- client → coordinator (operations queue) ------------------------------------------------------------------------
@@ -228,42 +222,6 @@ class Job(Wire, frozen=True):
         return (self.operation, self.stage, self.index)
 
 
-# ---- facts: small results of jobs, kept in the store and sent with the completion -----------------------------------
-
-
-def _finite(residual: float) -> float:
-    """JSON has no inf and no NaN, which msgspec sends as null, that is as "not checked": the largest float stands for both."""
-    return residual if math.isfinite(residual) else sys.float_info.max
-
-
-class CsvFacts(Wire, tag="csv", frozen=True):
-    """What a scan found: lines beginning in each piece of its bytes, columns (0 when there is no line), widest type."""
-
-    rows: tuple[int, ...]
-    cols: int
-    dtype: DtypeName
-
-
-class CheckFacts(Wire, tag="check", frozen=True):
-    """``worst``: largest residual as a fraction of what rounding may cause (products); ``mismatches``: elements that differ."""
-
-    worst: float = 0.0
-    mismatches: int = 0
-    first_row: int = -1
-
-    def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "worst", _finite(self.worst))
-
-
-class BytesFact(Wire, tag="bytes", frozen=True):
-    """Length of what a job wrote."""
-
-    n_bytes: int
-
-
-Facts = CsvFacts | CheckFacts | BytesFact
-
-
 # ---- worker → coordinator (completions queue) -----------------------------------------------------------------------
 
 
@@ -337,7 +295,7 @@ class JobDone(Wire, tag="done", frozen=True):
 
     def __post_init__(self) -> None:
         if self.check_worst is not None:
-            msgspec.structs.force_setattr(self, "check_worst", _finite(self.check_worst))
+            msgspec.structs.force_setattr(self, "check_worst", finite(self.check_worst))
 
 
 class JobFailed(Wire, tag="failed", frozen=True):
@@ -361,7 +319,6 @@ _ENCODER = msgspec.json.Encoder()
 _CLIENT: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _JOB: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
 _WORKER: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
-_FACTS: msgspec.json.Decoder[Facts] = msgspec.json.Decoder(Facts)
 
 
 def encode(message: Wire) -> str:
@@ -374,26 +331,14 @@ def encode(message: Wire) -> str:
 
 def decode_client(body: str) -> ClientMessage:
     """Raises BadInput for anything that is not a valid message of ours."""
-    return _decode(_CLIENT, body)
+    return decoded(_CLIENT, body)
 
 
 def decode_job(body: str) -> Job:
     """Raises BadInput for anything that is not a valid message of ours."""
-    return _decode(_JOB, body)
+    return decoded(_JOB, body)
 
 
 def decode_worker(body: str) -> WorkerMessage:
     """Raises BadInput for anything that is not a valid message of ours."""
-    return _decode(_WORKER, body)
-
-
-def decode_facts(body: bytes) -> Facts:
-    """Raises BadInput for anything that is not a fact of ours."""
-    return _decode(_FACTS, body)
-
-
-def _decode(decoder: msgspec.json.Decoder[T], body: str | bytes) -> T:
-    try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError) as error:
-        raise BadInput(f"not a message of ours: {error}") from error
+    return decoded(_WORKER, body)

@@ -20,8 +20,9 @@ from tilefleet import layout
 from tilefleet.backoff import persist
 from tilefleet.credentials import outlast
 from tilefleet.errors import Cancelled, NotAllowed
+from tilefleet.facts import Facts, decode_facts
 from tilefleet.matrix import MatrixRef, Operand, Rect
-from tilefleet.messages import Facts, Job, JobTimes, decode_facts
+from tilefleet.messages import Job, JobTimes
 from tilefleet.reading import Reader
 from tilefleet.store import Buffer, Store, Stores, path_of
 from tilefleet.writing import write_tiles

@@ -140,8 +140,8 @@ def _known(scanned: list[MatrixRef]) -> Known:
     import msgspec
 
     from coordinator.core.plans import PIECE_BYTES, Known
+    from tilefleet.facts import CsvFacts
     from tilefleet.matrix import ceil_div
-    from tilefleet.messages import CsvFacts
 
     scans, plain = {}, {}
     for ref in scanned:

@@ -6,7 +6,8 @@ import msgspec
 
 from coordinator.core.plans import Part, Plan
 from tilefleet.errors import ErrorInfo
-from tilefleet.messages import Facts, Job, WorkerMessage
+from tilefleet.facts import Facts
+from tilefleet.messages import Job, WorkerMessage
 from tilefleet.records import OperationRecord, OperationStatus
 
 

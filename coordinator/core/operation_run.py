@@ -14,8 +14,9 @@ from coordinator.core.stages import BlockStage, PublishStage, ScanStage
 from coordinator.core.totals import RunningTotals
 from coordinator.core.workers import Workers
 from tilefleet.errors import ErrorInfo, WrongResult
+from tilefleet.facts import BytesFact, CheckFacts, CsvFacts
 from tilefleet.matrix import MatrixRef
-from tilefleet.messages import BytesFact, CheckFacts, CsvFacts, JobDone, JobFailed
+from tilefleet.messages import JobDone, JobFailed
 from tilefleet.records import ENDED, OperationRecord, OperationStatus, StageStatus, State
 
 

@@ -28,10 +28,11 @@ from coordinator.core.stages import (
 from tilefleet import submission
 from tilefleet.dtypes import item_bytes
 from tilefleet.errors import BadInput
+from tilefleet.facts import CsvFacts
 from tilefleet.footprint import peak_bytes
 from tilefleet.formats.csv_index import Band, CsvIndex, combine
 from tilefleet.matrix import MatrixRef, Operand, Rect, ceil_div, default_tile
-from tilefleet.messages import CsvFacts, ParseCsv, Random, Term
+from tilefleet.messages import ParseCsv, Random, Term
 from tilefleet.records import OperationRecord, from_json
 
 Part = Literal["gunzip", "scan", "main"]

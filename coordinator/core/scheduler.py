@@ -327,9 +327,7 @@ class Scheduler:
             return
         if job.epoch != self.epoch or job.attempt < stage.newest_attempt(job.index) or stage.is_held(job.index):
             return  # overtaken by one that has deliveries of its own, or a worker that lives has it all the same
-        stage.out.pop(job.index, None)
-        why = "by the queue: every worker that took it died or let its lease end"
-        self._end(run, "failed", patience.given_up_error(run, stage, job.index, why), now)
+        self._lose_attempt(run, stage, job.index, "the queue gave it up: nobody who took it was heard of again", now)
 
     def _queue_lost(self, now: float) -> None:
         """Whatever nobody holds was in the queue."""

@@ -10,7 +10,8 @@ from statistics import median
 import msgspec
 
 from coordinator.core.stages import Stage
-from tilefleet.messages import Facts, Job, JobTimes
+from tilefleet.facts import Facts
+from tilefleet.messages import Job, JobTimes
 
 SAMPLE = 64  # latest durations the median is taken from
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from tilefleet.messages import CheckFacts, JobDone
+from tilefleet.facts import CheckFacts
+from tilefleet.messages import JobDone
 from tilefleet.records import Totals
 
 

@@ -14,7 +14,7 @@ from coordinator.core.stages import CheckStage, GunzipStage, PublishStage, ScanS
 from coordinator.runtime.leadership import newest_epoch
 from tilefleet import layout, ownership
 from tilefleet.errors import BadInput, ErrorInfo, NotFound
-from tilefleet.messages import Facts, decode_facts
+from tilefleet.facts import Facts, decode_facts
 from tilefleet.records import OperationRecord, OperationStatus, from_json, to_json
 from tilefleet.statuses import newest_status
 from tilefleet.store import Store, Stores, path_of

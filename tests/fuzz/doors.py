@@ -25,6 +25,7 @@ from tests.unit.golden.examples import EXAMPLES, encoded
 from tilefleet import dtypes, ids, layout, messages, quantities, submission
 from tilefleet.config import StoreSection, parse
 from tilefleet.errors import BadInput, printable
+from tilefleet.facts import decode_facts
 from tilefleet.footprint import peak_bytes
 from tilefleet.formats import csv, csv_reading, npy
 from tilefleet.matrix import tile_of_key
@@ -77,7 +78,7 @@ def _needs(work: Any) -> int:
 
 
 def facts(data: bytes) -> object:
-    return messages.decode_facts(data)
+    return decode_facts(data)
 
 
 def rejected(data: bytes) -> object:

@@ -16,26 +16,16 @@ from typing import Any, TypeVar
 
 from tilefleet import layout
 from tilefleet.config import QueuesSection, StoreSection
+from tilefleet.facts import BytesFact
 from tilefleet.ids import OPERATION_ID_LENGTH
 from tilefleet.ids import encode as id_of
-from tilefleet.messages import (
-    BytesFact,
-    Job,
-    JobDone,
-    JobTimes,
-    Publish,
-    Random,
-    Submit,
-    Wire,
-    WorkerHello,
-    decode_job,
-    encode,
-)  # fmt: skip
+from tilefleet.messages import Job, JobDone, JobTimes, Publish, Random, Submit, WorkerHello, decode_job, encode
 from tilefleet.quantities import Duration
 from tilefleet.queues import Queue
 from tilefleet.records import Control, OperationRecord, OperationStatus, RandomSpec, from_json, to_json
 from tilefleet.sqs import SqsQueues
 from tilefleet.store import Store, Stores, file_url
+from tilefleet.wire import Wire
 
 T = TypeVar("T")
 DEADLINE_S = 20.0  # for anything to happen; nothing here asserts how fast

@@ -161,7 +161,7 @@ async def _letters(here: Scene, count: int) -> list[DeadLetter] | None:
     return found if len(found) >= count else None
 
 
-async def test_a_job_that_every_worker_let_lie_fails_its_operation_by_name(here: Scene) -> None:
+async def test_a_job_that_every_worker_let_lie_is_given_up_by_name_after_its_attempts(here: Scene) -> None:
     await started(here)
     record = await here.submit(shape=(256, 256))
     (job,) = await here.take(1)
@@ -170,10 +170,14 @@ async def test_a_job_that_every_worker_let_lie_fails_its_operation_by_name(here:
     await dead.send(["this is no job"])
     await here.until(lambda: _said(here, "job_dead"))
     assert (await here.state(record.id, "running")).error is None, "of another epoch: the present attempt is still out"
+    for attempt in range(1, 4):
+        await here.tell(dead, job)
+        (job,) = await here.take(1)
+        assert job.attempt == attempt
     await here.tell(dead, job)
     status = await here.state(record.id, "failed")
     assert status.error is not None
-    assert f"job random[0] of operation {record.id} was given up by the queue" in status.error.sentence
+    assert f"job random[0] of operation {record.id} was given up after 4 attempts: the queue gave it up" in status.error.sentence
 
 
 async def _said(here: Scene, event: str) -> bool:

@@ -43,7 +43,7 @@ class NoStaleAttemptCheck(Scheduler):
 
 
 class StaleDeadLetters(Scheduler):
-    """A dead letter of an earlier attempt, or of an earlier leader, fails the operation."""
+    """A dead letter of an earlier attempt, or of an earlier leader, counts."""
 
     def _dead_lettered(self, job: Job, now: float) -> None:
         stage = self._find(job.operation, job.stage)[1]

@@ -33,7 +33,8 @@ from tests.simulation.processes import Process, Signal, Steps, persist
 from tests.simulation.store import url_of
 from tilefleet import layout
 from tilefleet.errors import ErrorInfo, NotFound, TilefleetError
-from tilefleet.messages import Cancel, Facts, Job, decode_client, decode_worker, encode
+from tilefleet.facts import Facts
+from tilefleet.messages import Cancel, Job, decode_client, decode_worker, encode
 from tilefleet.queues import BATCH, Received
 from tilefleet.records import OperationStatus
 

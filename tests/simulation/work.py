@@ -8,25 +8,9 @@ import msgspec
 
 from tests.simulation.store import url_of
 from tilefleet import layout
+from tilefleet.facts import BytesFact, CheckFacts, CsvFacts, Facts
 from tilefleet.matrix import MatrixRef, Rect, tile_key
-from tilefleet.messages import (
-    BytesFact,
-    Check,
-    CheckFacts,
-    CsvFacts,
-    Elementwise,
-    Export,
-    Facts,
-    Gemm,
-    Gunzip,
-    Job,
-    ParseCsv,
-    Project,
-    Publish,
-    Random,
-    Reduce,
-    ScanCsv,
-)
+from tilefleet.messages import Check, Elementwise, Export, Gemm, Gunzip, Job, ParseCsv, Project, Publish, Random, Reduce, ScanCsv
 
 METADATA = "zarr.json"
 OURS = url_of(f"{layout.OPERATIONS}/")

@@ -14,7 +14,8 @@ from tests.simulation.processes import Process, Signal, Steps, persist
 from tests.simulation.store import Tile, url_of
 from tilefleet import layout
 from tilefleet.errors import Cancelled, TilefleetError, Unreachable, WrongResult
-from tilefleet.messages import Facts, Gemm, Job, JobTimes, Publish, WorkerHello, decode_job
+from tilefleet.facts import Facts
+from tilefleet.messages import Gemm, Job, JobTimes, Publish, WorkerHello, decode_job
 from tilefleet.queues import BATCH, Received
 from tilefleet.records import Control
 from workerd.attempt import Failure, Verdict, judge

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.golden.examples import EXAMPLES, OP, decoded, encoded, job
+from tilefleet import facts as f
 from tilefleet import messages as m
 from tilefleet.errors import BadInput
 from tilefleet.matrix import MatrixRef, Rect
@@ -39,7 +40,7 @@ def test_golden_files_cover_every_kind_of_message_and_work() -> None:
     covered: set[object] = {type(example) for example in EXAMPLES.values()}
     covered |= {type(example.work) for example in EXAMPLES.values() if isinstance(example, m.Job)}
     covered |= {type(example.facts) for example in EXAMPLES.values() if isinstance(example, m.JobDone)}
-    for union in (m.ClientMessage, m.Work, m.WorkerMessage, m.Facts):
+    for union in (m.ClientMessage, m.Work, m.WorkerMessage, f.Facts):
         assert set(typing.get_args(union)) <= covered
 
 
@@ -130,8 +131,8 @@ def test_a_residual_that_is_no_number_never_reads_as_unchecked(not_finite: float
     received = m.decode_worker(m.encode(done))
     assert isinstance(received, m.JobDone)
     assert received.check_worst == sys.float_info.max
-    facts = m.decode_facts(m.encode(m.CheckFacts(worst=not_finite)).encode())
-    assert facts == m.CheckFacts(worst=sys.float_info.max)
+    facts = f.decode_facts(m.encode(f.CheckFacts(worst=not_finite)).encode())
+    assert facts == f.CheckFacts(worst=sys.float_info.max)
 
 
 @given(st.text() | st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists).map(json.dumps))

@@ -12,9 +12,9 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from tilefleet.errors import BadInput
+from tilefleet.facts import CsvFacts
 from tilefleet.formats.csv import widest
 from tilefleet.matrix import ceil_div
-from tilefleet.messages import CsvFacts
 
 
 class Band(NamedTuple):

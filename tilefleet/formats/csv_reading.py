@@ -14,9 +14,10 @@ from typing import NoReturn
 import numpy as np
 
 from tilefleet.errors import BadInput, NotFound, TilefleetError
+from tilefleet.facts import CsvFacts
 from tilefleet.formats import csv
 from tilefleet.formats.csv_index import n_pieces
-from tilefleet.messages import CsvFacts, ParseCsv, ScanCsv
+from tilefleet.messages import ParseCsv, ScanCsv
 from tilefleet.store import Store
 
 READ_BYTES = 4 * 2**20

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tilefleet.facts import BytesFact
 from tilefleet.formats import csv_reading
-from tilefleet.messages import BytesFact, Gunzip, ParseCsv, ScanCsv
+from tilefleet.messages import Gunzip, ParseCsv, ScanCsv
 from workerd.context import Context, Outcome
 
 

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tilefleet.facts import BytesFact, decode_facts
 from tilefleet.matrix import MatrixRef, Rect, tile_key
 from tilefleet.messages import (
-    BytesFact,
     Check,
     Elementwise,
     Export,
@@ -25,7 +25,6 @@ from tilefleet.messages import (
     ScanCsv,
     Syrk,
     Work,
-    decode_facts,
 )
 from workerd.context import Context, Outcome
 from workerd.jobs import csv, elementwise, export, gemm, publish, randomness, reduce, verify

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tilefleet.facts import BytesFact
 from tilefleet.matrix import Operand
-from tilefleet.messages import BytesFact, Export
+from tilefleet.messages import Export
 from tilefleet.writing import encode_band
 from workerd.context import Context, Outcome
 

@@ -12,8 +12,9 @@ import asyncio
 from tilefleet import layout, ownership
 from tilefleet.dtypes import parse_dtype
 from tilefleet.errors import BadInput
+from tilefleet.facts import BytesFact
 from tilefleet.formats.npy import header_bytes
-from tilefleet.messages import BytesFact, Publish
+from tilefleet.messages import Publish
 from tilefleet.store import Store, path_of
 from tilefleet.writing import join_parts, publish_directory, publish_zarr
 from workerd.context import Context, Outcome

@@ -16,9 +16,10 @@ import numpy as np
 
 from tilefleet import layout
 from tilefleet.dtypes import parse_dtype
+from tilefleet.facts import CheckFacts
 from tilefleet.footprint import RECOMPUTED
 from tilefleet.matrix import Operand, Rect
-from tilefleet.messages import Check, CheckFacts, Gemm, Project
+from tilefleet.messages import Check, Gemm, Project
 from workerd.context import Context, Outcome, prefetched
 from workerd.jobs import elementwise, gemm
 from workerd.kernels import elementwise as kernels

@@ -20,7 +20,8 @@ import numpy as np
 
 from tilefleet.dtypes import Scalar, added_dtype, parse_scalar, scaled_dtype
 from tilefleet.errors import BadInput
-from tilefleet.messages import Check, CheckFacts, Epilogue, Gemm
+from tilefleet.facts import CheckFacts
+from tilefleet.messages import Check, Epilogue, Gemm
 from workerd.kernels import elementwise, float_check, integer_check
 from workerd.kernels.float_check import Bound, Workspace, sum_factor
 from workerd.kernels.pieces import pieces

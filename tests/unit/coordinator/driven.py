@@ -10,7 +10,8 @@ from coordinator.core.scheduler import Scheduler
 from coordinator.core.settings import SchedulerSettings
 from tests.simulation.work import facts_of
 from tilefleet.errors import ErrorInfo
-from tilefleet.messages import Facts, Job, JobDone, JobFailed, JobTimes, WorkerBye, WorkerHeartbeat, WorkerHello
+from tilefleet.facts import Facts
+from tilefleet.messages import Job, JobDone, JobFailed, JobTimes, WorkerBye, WorkerHeartbeat, WorkerHello
 from tilefleet.records import OperationRecord, OperationStatus, RandomSpec
 
 T = TypeVar("T")

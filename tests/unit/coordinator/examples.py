@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from coordinator.core.cost import FleetFacts
 from coordinator.core.plans import PIECE_BYTES, Known, Part, Plan, Settings, next_part, operands, plan
+from tilefleet.facts import CsvFacts
 from tilefleet.matrix import MatrixRef, Operand, ceil_div
-from tilefleet.messages import CsvFacts
 from tilefleet.records import Kind, OperationRecord, Output, RandomSpec
 
 STORE = "s3://fleet/store"

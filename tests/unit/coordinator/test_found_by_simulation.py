@@ -7,7 +7,7 @@ from coordinator.core.events import DeadLettered
 from coordinator.core.plans import Part, Plan
 from tests.unit.coordinator.driven import Driven, random_record
 from tests.unit.coordinator.examples import record
-from tilefleet.messages import BytesFact
+from tilefleet.facts import BytesFact
 from tilefleet.records import Output
 
 
@@ -53,6 +53,21 @@ def test_a_dead_letter_of_a_job_that_a_live_worker_holds_does_not_fail_the_opera
     here.say(DeadLettered(job))
     assert here.state(made) == "running"
     here.done(job)
+    here.work_off()
+    assert here.state(made) == "done"
+
+
+def test_a_dead_letter_that_is_overtaken_by_its_own_completion_fails_nothing() -> None:
+    """Three answers to polls were lost, so the queue gave the message up; one that was sent again meanwhile was done, and its
+    completion was late (seed 20261128121316)."""
+    here = Driven()
+    made = here.adopt(random_record(n_jobs=1))
+    (job,) = here.take()
+    here.wait(130)
+    (again,) = here.take()
+    assert again.attempt == job.attempt
+    here.say(DeadLettered(job))
+    here.done(again)
     here.work_off()
     assert here.state(made) == "done"
 

@@ -30,9 +30,10 @@ from tests.unit.coordinator.examples import (
     verification,
 )
 from tilefleet.errors import BadInput, DoesNotFit
+from tilefleet.facts import CsvFacts
 from tilefleet.footprint import peak_bytes
 from tilefleet.matrix import Operand
-from tilefleet.messages import CsvFacts, Elementwise, Gunzip, Publish
+from tilefleet.messages import Elementwise, Gunzip, Publish
 from tilefleet.quantities import parse_bytes
 from tilefleet.records import Kind, OperationRecord
 

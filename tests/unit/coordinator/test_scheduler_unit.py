@@ -13,8 +13,9 @@ from coordinator.core.plans import Part, Plan
 from tests.unit.coordinator.driven import Driven, random_record
 from tests.unit.coordinator.examples import matrix, record, verification
 from tilefleet.errors import ErrorInfo
+from tilefleet.facts import BytesFact, CheckFacts, CsvFacts
 from tilefleet.matrix import Operand
-from tilefleet.messages import BytesFact, CheckFacts, CsvFacts, Job
+from tilefleet.messages import Job
 from tilefleet.records import OperationRecord, OperationStatus
 
 
@@ -216,8 +217,8 @@ def test_a_second_adoption_changes_nothing() -> None:
     assert here.state(made) == "running"
 
 
-def test_a_dead_letter_fails_its_operation_unless_it_was_overtaken() -> None:
-    here = Driven()
+def test_a_dead_letter_is_a_lost_attempt_unless_it_was_overtaken() -> None:
+    here = Driven(max_attempts=3)
     made = here.adopt(random_record())
     (job,) = here.take()
     here.failed(job)
@@ -226,6 +227,8 @@ def test_a_dead_letter_fails_its_operation_unless_it_was_overtaken() -> None:
     here.say(DeadLettered(msgspec.structs.replace(job, attempt=1, epoch=0)))
     assert here.state(made) == "running"
     here.say(DeadLettered(msgspec.structs.replace(job, attempt=1)))
+    assert here.state(made) == "running"
+    here.say(DeadLettered(msgspec.structs.replace(job, attempt=2)))
     error = here.statuses[made.id].error
     assert error is not None
     assert f"job random[{job.index}]" in error.sentence

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from coordinator.core.totals import RunningTotals
-from tilefleet.messages import CheckFacts, JobDone, JobTimes
+from tilefleet.facts import CheckFacts
+from tilefleet.messages import JobDone, JobTimes
 from tilefleet.records import Totals
 
 

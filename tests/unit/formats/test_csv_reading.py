@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tilefleet.errors import BadInput, NotFound
+from tilefleet.facts import CsvFacts
 from tilefleet.formats import csv, csv_reading
 from tilefleet.formats.csv_index import CsvIndex, combine, n_pieces
 from tilefleet.formats.csv_reading import gunzip, parse_csv, scan_csv, whole_lines
 from tilefleet.matrix import MatrixRef, Rect
-from tilefleet.messages import CsvFacts, ParseCsv, ScanCsv
+from tilefleet.messages import ParseCsv, ScanCsv
 from tilefleet.store import Store
 
 SHARED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

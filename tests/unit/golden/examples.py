@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 
+from tilefleet import facts as f
 from tilefleet import messages as m
 from tilefleet import records as r
 from tilefleet.errors import ErrorInfo
 from tilefleet.matrix import MatrixRef, Operand, Rect
+from tilefleet.wire import Wire
 
 OP = "3f9k2m7q0xyz"
 ZARR = MatrixRef("s3://bucket/a.zarr", "zarr", (1000, 600), "float64", (256, 512), is_ours=True)
@@ -79,10 +81,10 @@ EXAMPLES: dict[str, msgspec.Struct] = {
     ),
     "heartbeat": m.WorkerHeartbeat(**WHO, held=((OP, "multiply", 12, 1),)),
     "bye": m.WorkerBye(**WHO, reason="EC2 takes this spot instance away (terminate)"),
-    "done": m.JobDone(**WHO, **JOB_NAME, times=TIMES, check_worst=0.01, facts=m.CsvFacts((10, 0, 3), 4, "int64")),
-    "done-check": m.JobDone(**WHO, **JOB_NAME, times=TIMES, facts=m.CheckFacts(0.5, 2, 17)),
+    "done": m.JobDone(**WHO, **JOB_NAME, times=TIMES, check_worst=0.01, facts=f.CsvFacts((10, 0, 3), 4, "int64")),
+    "done-check": m.JobDone(**WHO, **JOB_NAME, times=TIMES, facts=f.CheckFacts(0.5, 2, 17)),
     "failed": m.JobFailed(**WHO, **JOB_NAME, error=ErrorInfo("unreachable", "the store did not answer"), is_retryable=True),
-    "facts-bytes": m.BytesFact(1234),
+    "facts-bytes": f.BytesFact(1234),
     "record": RECORD,
     "status": STATUS,
     "control": CONTROL,
@@ -92,7 +94,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
 
 def encoded(example: msgspec.Struct) -> bytes:
     """As it is sent (messages, facts) or stored (records)."""
-    return m.encode(example).encode() if isinstance(example, m.Wire) else r.to_json(example)
+    return m.encode(example).encode() if isinstance(example, Wire) else r.to_json(example)
 
 
 def decoded(data: bytes, example: msgspec.Struct) -> object:
@@ -102,9 +104,9 @@ def decoded(data: bytes, example: msgspec.Struct) -> object:
             return m.decode_client(data.decode())
         case m.Job():
             return m.decode_job(data.decode())
-        case m.CsvFacts() | m.CheckFacts() | m.BytesFact():
-            return m.decode_facts(data)
-        case m.Wire():
+        case f.CsvFacts() | f.CheckFacts() | f.BytesFact():
+            return f.decode_facts(data)
+        case Wire():
             return m.decode_worker(data.decode())
         case _:
             return r.from_json(data, type(example), "golden file")

@@ -10,8 +10,9 @@ import pytest
 from tests.unit.kernels.examples import full_range, product_of
 from tilefleet.dtypes import parse_scalar
 from tilefleet.errors import BadInput
+from tilefleet.facts import CheckFacts
 from tilefleet.matrix import MatrixRef, Operand, Rect
-from tilefleet.messages import Check, CheckFacts, Epilogue, Gemm
+from tilefleet.messages import Check, Epilogue, Gemm
 from workerd.kernels import verification
 from workerd.kernels.product import BlockProduct
 

@@ -11,13 +11,11 @@ import pytest
 
 from tests.unit.worker.conftest import OPERATION, Bench
 from tilefleet.errors import AlreadyExists, BadInput, Cancelled, NotAllowed, NotFound
+from tilefleet.facts import BytesFact, CheckFacts, CsvFacts
 from tilefleet.inspection import inspect
 from tilefleet.matrix import Grid, MatrixRef, Operand, Rect
 from tilefleet.messages import (
-    BytesFact,
     Check,
-    CheckFacts,
-    CsvFacts,
     Elementwise,
     Epilogue,
     Export,
@@ -31,7 +29,7 @@ from tilefleet.messages import (
     ScanCsv,
     Syrk,
     Term,
-)  # fmt: skip
+)
 from tilefleet.store import file_url
 from workerd.context import Outcome
 from workerd.jobs import elementwise as elementwise_job
