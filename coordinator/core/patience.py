@@ -35,8 +35,10 @@ def unheld(stages: Iterable[tuple[OperationRun, StageRun]], settings: SchedulerS
                 yield run, stage, index, attempt
 
 
-def straggling(stages: Iterable[tuple[OperationRun, StageRun]], now: float) -> Iterator[tuple[StageRun, int]]:
-    """Jobs worth another attempt: slow ones once, those that hang again and again."""
+def straggling(stages: Iterable[tuple[OperationRun, StageRun]], workers: Workers, now: float) -> Iterator[tuple[StageRun, int]]:
+    """Jobs worth another attempt: slow ones once, those that hang again and again. None while their end could not be heard."""
+    if workers.is_deaf(now):
+        return
     for run, stage in stages:
         if run.is_ended or not stage.out:
             continue

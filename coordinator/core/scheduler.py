@@ -360,7 +360,7 @@ class Scheduler:
                 stage.return_unsent(index, now)
 
     def _double_stragglers(self, now: float) -> None:
-        for stage, index in list(patience.straggling(self._stages(), now)):
+        for stage, index in list(patience.straggling(self._stages(), self.workers, now)):
             stage.double(index, now)
 
     def _clean_if_quiet(self, run: OperationRun, now: float | None = None) -> None:
