@@ -39,7 +39,6 @@ from tilefleet.errors import ErrorInfo, TilefleetError
 from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello, WorkerMessage
 from tilefleet.records import Control, State
 
-STATUS_EVERY_S = 0.25  # people read it; a large operation finishes thousands of jobs a second
 HOUSEKEEPING_S = 1.0
 REMEMBERED_ENDED = 200  # ended operations whose late jobs workers are told to drop
 
@@ -103,10 +102,10 @@ class Scheduler:
 
     def next_deadline(self, now: float) -> float:
         """When to call again with ``Ticked`` if nothing happens before."""
-        deadline = self._housekept + HOUSEKEEPING_S
+        deadline, every_s = self._housekept + HOUSEKEEPING_S, patience.status_every_s(len(self.operations))
         for run in self.operations.values():
             if run.is_dirty:
-                deadline = min(deadline, run.written + STATUS_EVERY_S)
+                deadline = min(deadline, run.written + every_s)
             if (due := run.next_due()) > self._handled:  # what was due before waits for room in the window, not for the clock
                 deadline = min(deadline, due)
             if run.is_to_plan and len(self.workers):
@@ -386,8 +385,9 @@ class Scheduler:
         return stage.job(self.settings.fleet, run.id, self.epoch, *stage.take(now))
 
     def _write_statuses(self, now: float) -> None:
+        due = now - patience.status_every_s(len(self.operations))
         for run in self.operations.values():
-            if run.is_dirty and now >= run.written + STATUS_EVERY_S:
+            if run.is_dirty and run.written <= due:
                 self._write_status(run, now)
 
     def _write_status(self, run: OperationRun, now: float) -> None:
