@@ -127,19 +127,19 @@ class Scheduler:
         if record.id in self.operations:
             return
         run = self.operations[record.id] = OperationRun(record, now, self._shares.virtual_time)
-        run.workerless_since = None if len(self.workers) else now
+        run.is_resumed, run.workerless_since = bool(event.plans), None if len(self.workers) else now
         for saved in event.plans.values():
             run.note_outputs(saved)
         if event.status is not None and event.status.is_ended:
-            run.state, run.is_dirty = event.status.state, False
-            self._clean(run)
-            return
-        if event.is_cancelled:
+            run.state, run.is_dirty, run.ended = event.status.state, False, now
+            self._ended[run.id] = None  # jobs that an earlier leader sent may be out
+            self._clean_if_quiet(run)
+        elif event.is_cancelled:
             self._end(run, "cancelled", None, now)
-            return
-        self._ended.pop(run.id, None)  # one that is repaired: its jobs are wanted again
-        run.resume(event, now)
-        self._advance(run, now)
+        else:
+            self._ended.pop(run.id, None)  # one that is repaired: its jobs are wanted again
+            run.resume(event, now)
+            self._advance(run, now)
 
     def _advance(self, run: OperationRun, now: float) -> None:
         """Go on to the next part, or end, when the present one is finished."""
