@@ -133,7 +133,8 @@ def test_a_coordinator_that_stands_still_now_and_then_loses_no_worker_and_repeat
     assert_right(made, operation)
 
 
-@pytest.mark.parametrize("stop_s", [SHORT_S, pytest.param(LONG_S, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("stop_s", [SHORT_S, LONG_S])
 def test_a_stand_by_does_not_fight_with_a_leader_that_stands_still(slow: tuple[Fleet, Proxy], stop_s: float) -> None:
     made, _ = slow
     asyncio.run(brought(made, *SMALL))
@@ -159,7 +160,8 @@ def most_bytes(made: Fleet, name: str) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
 
 
-@pytest.mark.parametrize("is_throttled", [False, pytest.param(True, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("is_throttled", [False, True])
 def test_a_slow_store_is_waited_for_within_memory_and_small_operations_have_their_turn(
     slow: tuple[Fleet, Proxy], is_throttled: bool
 ) -> None:
