@@ -7,16 +7,16 @@ coordinator's process from submission to end, with everything it does for a job:
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from benchmarks import places
@@ -35,50 +35,96 @@ from tilefleet.wire import Wire
 FLEET = "played"
 N_WORKERS = 100
 N_HANDS = 6  # that receive and answer; as many as keep the coordinator busy
+ENDLESS_SIDE = 100  # of operations that do not end while they are measured
 HEARTBEAT_S = 5.0
 START_S = 60.0
 DEADLINE_S = 600.0
 TIMES = JobTimes(20.0, 0.1, 1.0, 20.0, 0.1, 0.5, 10**9, 10**8, 10**12)
 
 
+class Tally:
+    """Jobs that were answered."""
+
+    n = 0
+
+
 async def play(directory: Path, endpoint_url: str, side: int) -> dict[str, float]:
     """One operation of side² jobs: ``s``, the coordinator's ``cpu_s``, ``jobs`` and ``ms_per_job``."""
+    async with _played(directory, endpoint_url) as (process, queues, store):
+        began, before_s = time.perf_counter(), _cpu_s(process)
+        await _submit(queues, store, [OPERATION], side)
+        async with asyncio.timeout(DEADLINE_S), _hands(queues):
+            while not await _is_done(store):  # noqa: ASYNC110 - a store calls nobody
+                await asyncio.sleep(0.1)
+        return _figures(process, began, before_s, side**2)
+
+
+async def play_many(directory: Path, endpoint_url: str, n_operations: int, n_jobs: int) -> dict[str, float]:
+    """That many operations open at once, none of which ends: the same for ``n_jobs`` of their jobs, and ``memory_mb``."""
+    async with _played(directory, endpoint_url) as (process, queues, store), asyncio.timeout(DEADLINE_S):
+        operations = [f"{number:012}" for number in range(n_operations)]
+        await _submit(queues, store, operations, ENDLESS_SIDE)
+        for operation in operations:
+            while await store.head(layout.plan(operation, "main")) is None:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+        began, before_s = time.perf_counter(), _cpu_s(process)
+        async with _hands(queues) as tally:
+            while tally.n < n_jobs:  # noqa: ASYNC110 - simpler than an event, and as exact as the processor's clock
+                await asyncio.sleep(0.05)
+        found = _figures(process, began, before_s, tally.n)
+        return found | {"memory_mb": psutil.Process(process.pid).memory_info().rss / 1e6}
+
+
+@asynccontextmanager
+async def _played(directory: Path, endpoint_url: str) -> AsyncIterator[tuple[subprocess.Popen[bytes], SqsQueues, Store]]:
+    """A coordinator that leads and hears its workers."""
     store = Stores(StoreSection()).open(file_url(directory / "store"))
     async with SqsQueues(QueuesSection(endpoint_url=endpoint_url), FLEET) as queues:
         await queues.ensure()
         with coordinator(directory, endpoint_url) as process:
             await _until_it_leads(store)
             await queues.completions.send([encode(_hello(number)) for number in range(N_WORKERS)])
-            await store.put(layout.open_mark(OPERATION), b"")
-            await store.put_new(layout.record(OPERATION), to_json(record_of(side)))
-            began, before_s = time.perf_counter(), _cpu_s(process)
-            await queues.operations.send([encode(Submit(FLEET, OPERATION))])
-            async with asyncio.timeout(DEADLINE_S):
-                await _work_until_done(queues, store)
-            cpu_s = _cpu_s(process) - before_s
-    return {"s": time.perf_counter() - began, "cpu_s": cpu_s, "jobs": side**2, "ms_per_job": 1e3 * cpu_s / side**2}
+            beats = asyncio.create_task(_beat(queues), name="heartbeats")
+            try:
+                yield process, queues, store
+            finally:
+                beats.cancel()
+                await asyncio.gather(beats, return_exceptions=True)
 
 
-async def _work_until_done(queues: SqsQueues, store: Store) -> None:
-    numbers = itertools.count()
-    hands = [asyncio.create_task(_answer(queues, numbers), name=f"hand-{number}") for number in range(N_HANDS)]
-    hands.append(asyncio.create_task(_beat(queues), name="heartbeats"))
+async def _submit(queues: SqsQueues, store: Store, operations: list[str], side: int) -> None:
+    for operation in operations:
+        await store.put(layout.open_mark(operation), b"")
+        await store.put_new(layout.record(operation), to_json(msgspec.structs.replace(record_of(side), id=operation)))
+    await queues.operations.send([encode(Submit(FLEET, operation)) for operation in operations])
+
+
+def _figures(process: subprocess.Popen[bytes], began: float, before_s: float, n_jobs: int) -> dict[str, float]:
+    cpu_s = _cpu_s(process) - before_s
+    return {"s": time.perf_counter() - began, "cpu_s": cpu_s, "jobs": n_jobs, "ms_per_job": 1e3 * cpu_s / n_jobs}
+
+
+@asynccontextmanager
+async def _hands(queues: SqsQueues) -> AsyncIterator[Tally]:
+    """Workers that answer until the block ends."""
+    tally = Tally()
+    hands = [asyncio.create_task(_answer(queues, tally), name=f"hand-{number}") for number in range(N_HANDS)]
     try:
-        while not await _is_done(store):  # noqa: ASYNC110 - a store calls nobody
-            await asyncio.sleep(0.1)
+        yield tally
     finally:
         for hand in hands:
             hand.cancel()
         await asyncio.gather(*hands, return_exceptions=True)
 
 
-async def _answer(queues: SqsQueues, numbers: Iterator[int]) -> None:
+async def _answer(queues: SqsQueues, tally: Tally) -> None:
     while True:
         received = await queues.jobs.receive(BATCH, 1.0)
         if received:
-            done = [encode(_done(decode_job(message.body), next(numbers))) for message in received]
+            done = [encode(_done(decode_job(message.body), tally.n + n)) for n, message in enumerate(received)]
             await queues.completions.send(done)
             await queues.jobs.delete([message.handle for message in received])
+            tally.n += len(done)
 
 
 async def _beat(queues: SqsQueues) -> None:

@@ -12,12 +12,11 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -31,6 +30,8 @@ from tilefleet.matrix import MatrixRef, Rect, tile_key
 from tilefleet.reading import FETCH_BYTES, in_thread_if_large
 from tilefleet.store import Buffer, Store, Stores, path_of, shown, translated
 from tilefleet.zarr_format import CRC32C_BYTES, METADATA_KEY, metadata_json, operation_of
+
+T = TypeVar("T")
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # file systems without hard links
 
@@ -152,17 +153,23 @@ async def join_parts(
     operation: str,
     is_overwrite: bool,
     is_gzip: bool = False,
+    checkpoint: Callable[[], None] = lambda: None,
 ) -> int:
     """``header`` and the parts ``{parts_url}/{index:08d}`` in order, as one file or object that appears whole.
 
     Holds a few pieces of 8 MiB. An ``out_url`` that has these very bytes already is success; other bytes raise
-    AlreadyExists unless ``is_overwrite``. Raises NotFound for a missing part. Returns the length written.
+    AlreadyExists unless ``is_overwrite``. Raises NotFound for a missing part, and what ``checkpoint`` raises, which is called
+    beside each piece and before the whole appears. Returns the length written.
     """
-    pieces = partial(_pieces, stores, parts_url, n_parts, header, is_gzip)
+
+    def pieces() -> AsyncIterator[bytes]:
+        return _watched(_pieces(stores, parts_url, n_parts, header, is_gzip), checkpoint)
+
     if out_url.startswith("file:"):
         is_copied = parts_url.startswith("file:") and not is_gzip
-        of_disk = _files(stores, parts_url, n_parts, header) if is_copied else pieces()
-        return await write_file(of_disk, path_of(out_url), operation, is_overwrite=is_overwrite)
+        of_disk = _files(stores, parts_url, n_parts, header)
+        source = _watched(of_disk, checkpoint) if is_copied else pieces()
+        return await write_file(source, path_of(out_url), operation, is_overwrite=is_overwrite)
     store, key = stores.locate(out_url)
     entry = await store.head(key)
     if entry is not None and not is_overwrite:
@@ -175,6 +182,13 @@ async def join_parts(
         await _put_new(store, key, pieces(), out_url)
     written = await store.head(key)
     return written.size_bytes if written else 0
+
+
+async def _watched(pieces: AsyncIterator[T], checkpoint: Callable[[], None]) -> AsyncIterator[T]:
+    async for piece in pieces:
+        checkpoint()
+        yield piece
+    checkpoint()
 
 
 async def _put_new(store: Store, key: str, pieces: AsyncIterator[bytes], out_url: str) -> None:

@@ -19,6 +19,9 @@ FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 10.0
 LET_GO_AT_MOST_S = 900.0  # a job that hangs keeps an ended operation's leftovers no longer; what it writes then stays for gc
 
+STATUS_EVERY_S = 0.25  # people read it; a large operation finishes thousands of jobs a second
+STATUSES_PER_S = 100.0  # of all operations that go on: beyond that, telling of jobs would cost more than doing them
+
 Out = tuple[OperationRun, StageRun, int, Attempt]
 """An attempt that is out: of which operation and stage, at which job."""
 
@@ -35,8 +38,10 @@ def unheld(stages: Iterable[tuple[OperationRun, StageRun]], settings: SchedulerS
                 yield run, stage, index, attempt
 
 
-def straggling(stages: Iterable[tuple[OperationRun, StageRun]], now: float) -> Iterator[tuple[StageRun, int]]:
-    """Jobs worth another attempt: slow ones once, those that hang again and again."""
+def straggling(stages: Iterable[tuple[OperationRun, StageRun]], workers: Workers, now: float) -> Iterator[tuple[StageRun, int]]:
+    """Jobs worth another attempt: slow ones once, those that hang again and again. None while their end could not be heard."""
+    if workers.is_deaf(now):
+        return
     for run, stage in stages:
         if run.is_ended or not stage.out:
             continue
@@ -48,6 +53,11 @@ def straggling(stages: Iterable[tuple[OperationRun, StageRun]], now: float) -> I
             is_slow = not attempt.is_doubled and is_straggling(held_s, median_s, is_tail=is_tail)
             if is_slow or is_overdue(held_s, predicted_s, attempt.number):
                 yield stage, index
+
+
+def status_every_s(n_operations: int) -> float:
+    """How long the status of an operation that goes on stays as it was written. Ends are told at once."""
+    return max(STATUS_EVERY_S, n_operations / STATUSES_PER_S)
 
 
 def retry_delay_s(attempt: int) -> float:

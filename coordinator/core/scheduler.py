@@ -39,7 +39,6 @@ from tilefleet.errors import DoesNotFit, ErrorInfo, TilefleetError
 from tilefleet.messages import Job, JobDone, JobFailed, WorkerBye, WorkerHeartbeat, WorkerHello, WorkerMessage
 from tilefleet.records import Control, State
 
-STATUS_EVERY_S = 0.25  # people read it; a large operation finishes thousands of jobs a second
 HOUSEKEEPING_S = 1.0
 REMEMBERED_ENDED = 200  # ended operations whose late jobs workers are told to drop
 
@@ -103,10 +102,10 @@ class Scheduler:
 
     def next_deadline(self, now: float) -> float:
         """When to call again with ``Ticked`` if nothing happens before."""
-        deadline = self._housekept + HOUSEKEEPING_S
+        deadline, every_s = self._housekept + HOUSEKEEPING_S, patience.status_every_s(len(self.operations))
         for run in self.operations.values():
             if run.is_dirty:
-                deadline = min(deadline, run.written + STATUS_EVERY_S)
+                deadline = min(deadline, run.written + every_s)
             if (due := run.next_due()) > self._handled:  # what was due before waits for room in the window, not for the clock
                 deadline = min(deadline, due)
             if run.is_to_plan and len(self.workers):
@@ -128,19 +127,19 @@ class Scheduler:
         if record.id in self.operations:
             return
         run = self.operations[record.id] = OperationRun(record, now, self._shares.virtual_time)
-        run.workerless_since = None if len(self.workers) else now
+        run.is_resumed, run.workerless_since = bool(event.plans), None if len(self.workers) else now
         for saved in event.plans.values():
             run.note_outputs(saved)
         if event.status is not None and event.status.is_ended:
-            run.state, run.is_dirty = event.status.state, False
-            self._clean(run)
-            return
-        if event.is_cancelled:
+            run.state, run.is_dirty, run.ended = event.status.state, False, now
+            self._ended[run.id] = None  # jobs that an earlier leader sent may be out
+            self._clean_if_quiet(run)
+        elif event.is_cancelled:
             self._end(run, "cancelled", None, now)
-            return
-        self._ended.pop(run.id, None)  # one that is repaired: its jobs are wanted again
-        run.resume(event, now)
-        self._advance(run, now)
+        else:
+            self._ended.pop(run.id, None)  # one that is repaired: its jobs are wanted again
+            run.resume(event, now)
+            self._advance(run, now)
 
     def _advance(self, run: OperationRun, now: float) -> None:
         """Go on to the next part, or end, when the present one is finished."""
@@ -361,7 +360,7 @@ class Scheduler:
                 stage.return_unsent(index, now)
 
     def _double_stragglers(self, now: float) -> None:
-        for stage, index in list(patience.straggling(self._stages(), now)):
+        for stage, index in list(patience.straggling(self._stages(), self.workers, now)):
             stage.double(index, now)
 
     def _clean_if_quiet(self, run: OperationRun, now: float | None = None) -> None:
@@ -384,8 +383,9 @@ class Scheduler:
             self._commands.append(SendJobs(jobs))
 
     def _write_statuses(self, now: float) -> None:
+        due = now - patience.status_every_s(len(self.operations))
         for run in self.operations.values():
-            if run.is_dirty and now >= run.written + STATUS_EVERY_S:
+            if run.is_dirty and run.written <= due:
                 self._write_status(run, now)
 
     def _write_status(self, run: OperationRun, now: float) -> None:

@@ -16,6 +16,8 @@ Held = tuple[str, str, int, int]
 
 GATHER_S = 0.2  # after a worker appears, wait that long for its fellows before planning for them
 HEARD_STEP_S = 4.0  # people are told to within that when a worker was heard, which is less than a heartbeat
+STOOD_STILL_S = 2.0  # between two looks for silent workers, made every second: this process was stopped, swapped out or starved
+HEARING_S = 2.0  # until what was said while nobody could be heard has come out of the queue
 MOST_DEPARTED = 200  # of those that left for a reason; the keeper looks every quarter of a minute
 GATHER_AT_MOST_S = 3.0  # but no longer after the first: of a thousand nodes one starts at any moment
 
@@ -76,6 +78,8 @@ class Workers:
         """Incarnations that get no more work."""
         self.deaf_at = float("-inf")
         """When they could not have been heard, last: silence counts from there."""
+        self._looked: float | None = None
+        """When silent ones were looked for, last."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -140,7 +144,13 @@ class Workers:
         return incarnation in self._set_aside
 
     def lose_silent(self, now: float, silence_s: float) -> list[Worker]:
-        """Forget, and return, the workers that were not heard for too long, the longest silent first."""
+        """Forget, and return, the workers that were not heard for too long, the longest silent first.
+
+        Asked every second. Where it was not, it was we who heard nothing: what was said meanwhile waits in the queue.
+        """
+        if self._looked is not None and now - self._looked > STOOD_STILL_S:
+            self.deaf_at = now
+        self._looked = now
         if now - self.deaf_at <= silence_s:
             return []
         lost = [worker for worker in self._by_name.values() if now - worker.heard > silence_s]
@@ -148,6 +158,10 @@ class Workers:
             del self._by_name[worker.hello.worker]
             self._sorted = None
         return sorted(lost, key=lambda worker: worker.heard)
+
+    def is_deaf(self, now: float) -> bool:
+        """Whether things may have been said that were not heard yet."""
+        return now - self.deaf_at <= HEARING_S
 
     def facts(self) -> FleetFacts:
         """What the planner may count on: the smallest memory, mean speeds."""

@@ -11,6 +11,7 @@ import asyncio
 import io
 import json
 import random
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -84,6 +85,8 @@ class Proxy:
     requests_per_s: float | None = None
     closes: bool = False
     """Each connection is for one request."""
+    held: str = ""
+    """A pattern: what is to be written to such a path waits until this is another; it then goes on if its sender still lives."""
     url: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     """Hurts by kind, and ``passed`` for what was let through as it was."""
@@ -95,7 +98,7 @@ class Proxy:
 
     @property
     def n_hurt(self) -> int:
-        return sum(count for kind, count in self.counts.items() if kind not in ("passed", "hung up"))
+        return sum(count for kind, count in self.counts.items() if kind not in ("passed", "hung up", "held"))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request. Where either side hangs up by itself, the other's connection breaks."""
@@ -106,6 +109,8 @@ class Proxy:
             return _break(request)
 
     async def _handled(self, request: web.Request) -> web.StreamResponse:
+        if self._is_held(request):
+            await self._until_let_go(request)
         kind = "skewed" if abs(refusals.skew_s(request)) > refusals.SKEW_ALLOWED_S else self._kind(request)
         self.counts[kind or "passed"] += 1
         if kind in ANSWERS:
@@ -124,6 +129,17 @@ class Proxy:
         if kind == "cut_off":
             return _break(request)
         return await self._answered(request, answer, kind)
+
+    def _is_held(self, request: web.Request) -> bool:
+        return bool(self.held) and request.method in ("PUT", "POST") and re.search(self.held, request.path) is not None
+
+    async def _until_let_go(self, request: web.Request) -> None:
+        await request.read()
+        self.counts["held"] += 1
+        while self._is_held(request):  # noqa: ASYNC110 - the pattern is set by another thread
+            await asyncio.sleep(0.02)
+        if request.transport is None or request.transport.is_closing():
+            raise ConnectionResetError
 
     def _kind(self, request: web.Request) -> str:
         now = asyncio.get_running_loop().time()

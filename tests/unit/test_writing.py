@@ -8,7 +8,7 @@ import filecmp
 import gzip
 import io
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import dask.array
@@ -19,7 +19,7 @@ import zarr
 from tests.conftest import Server
 from tilefleet import writing
 from tilefleet.config import StoreSection
-from tilefleet.errors import AlreadyExists, BadInput, NotFound
+from tilefleet.errors import AlreadyExists, BadInput, Cancelled, NotFound, Unreachable
 from tilefleet.formats import npy
 from tilefleet.layout import indexed
 from tilefleet.matrix import MatrixRef, Rect
@@ -249,6 +249,26 @@ async def test_a_failed_join_leaves_nothing(stores: Stores, directory_store: Sto
     assert names_in(tmp_path) == ["store"]
     with pytest.raises(NotFound, match=f"there is no directory {tmp_path}/none to write a.csv into; create it first"):
         await join_parts(stores, parts, 3, b"", file_url(tmp_path / "none" / "a.csv"), operation="op", is_overwrite=False)
+
+
+@pytest.mark.parametrize("n_calls", range(4))
+async def test_a_join_that_is_called_off_under_way_leaves_nothing(
+    stores: Stores, directory_store: Store, tmp_path: Path, moto_server: Server, monkeypatch: pytest.MonkeyPatch, n_calls: int
+) -> None:
+    monkeypatch.setattr(writing, "FETCH_BYTES", 7)
+    in_s3 = Stores(StoreSection(endpoint_url=moto_server.endpoint_url))
+    bucket = in_s3.open(f"s3://{moto_server.new_bucket()}")
+    for where, store, out in ((stores, directory_store, file_url(tmp_path / "a.csv")), (in_s3, bucket, bucket.url_of("a.csv"))):
+        parts, calls = await put_parts(store), iter([None] * n_calls)
+
+        def checkpoint(calls: Iterator[None] = calls) -> None:
+            if next(calls, "over") == "over":
+                raise Cancelled("it was cancelled")
+
+        with pytest.raises((Cancelled, Unreachable)):  # what the store's client makes of it
+            await join_parts(where, parts, 3, b"head\n", out, operation="op", is_overwrite=False, checkpoint=checkpoint)
+    assert names_in(tmp_path) == ["store"]
+    assert await bucket.head("a.csv") is None
 
 
 async def test_joining_in_s3(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

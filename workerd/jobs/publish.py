@@ -65,6 +65,7 @@ async def _file(work: Publish, context: Context) -> int:
             operation=work.operation,
             is_overwrite=work.is_overwrite,
             is_gzip=out.is_gzip,
+            checkpoint=context.checkpoint,
         )
     )
     context.clock.count("bytes_written", n_bytes)

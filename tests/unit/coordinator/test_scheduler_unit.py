@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from coordinator.core.events import Adopted, CancelAsked, DeadLettered, Deafened, EffectFailed, QueueLost, SendFailed, Ticked
+from coordinator.core.events import Adopted, CancelAsked, DeadLettered, EffectFailed, QueueLost, SendFailed, Ticked
 from coordinator.core.plans import Part, Plan
 from tests.unit.coordinator.driven import Driven, random_record
 from tests.unit.coordinator.examples import matrix, record, verification
@@ -273,24 +273,6 @@ def test_without_workers_it_says_so_and_fails_after_the_timeout_and_not_before()
     error = here.statuses[made.id].error
     assert error is not None
     assert "no worker was heard for 100 s" in error.sentence
-
-
-def test_who_cannot_be_heard_is_neither_lost_nor_missed() -> None:
-    here = Driven(no_worker_timeout_s=100.0)
-    made = here.adopt(random_record(n_jobs=1))
-    here.hold(here.take()[0])
-    for _ in range(20):
-        here.say(Deafened())
-        here.wait(10, is_alive=False)
-    assert (here.state(made), len(here.scheduler.workers), here.sent) == ("running", 1, [])
-    here.wait(20, is_alive=False)
-    assert (len(here.scheduler.workers), len(here.sent)) == (0, 1), "heard of nobody since it could be heard again"
-    for _ in range(20):
-        here.say(Deafened())
-        here.wait(90, is_alive=False)
-    assert here.state(made) == "running"
-    here.wait(20, is_alive=False)
-    assert here.state(made) == "failed"
 
 
 def test_workers_that_come_one_by_one_do_not_put_the_plan_off_for_ever() -> None:

@@ -146,20 +146,35 @@ def test_the_silent_are_lost_in_the_order_in_which_they_fell_silent_and_the_othe
     assert [worker.hello.worker for worker in workers.lose_silent(11.5, 9.0)] == ["b", "c"]
     assert [worker.hello.worker for worker in workers.lose_silent(12.5, 9.0)] == ["a"]
     workers.hello(hello("e", "1"), 13.0)
-    assert [worker.hello.worker for worker in workers.lose_silent(18.5, 9.0)] == ["d"]
-    assert [worker.hello.worker for worker in workers.lose_silent(22.5, 9.0)] == ["e"]
-    assert workers.lose_silent(40.0, 9.0) == []
+    assert lost(workers, 13.5, 18.5) == ["d"]
+    assert lost(workers, 19.5, 22.5) == ["e"]
+    assert lost(workers, 23.5, 40.5) == []
     workers.hello(hello("f", "1"), 40.0)
-    assert [worker.hello.worker for worker in workers.lose_silent(49.5, 9.0)] == ["f"]
+    assert lost(workers, 41.5, 49.5) == ["f"]
+
+
+def lost(workers: Workers, first: float, last: float) -> list[str]:
+    """Who is found silent, asked every second."""
+    return [worker.hello.worker for n in range(int(last - first) + 1) for worker in workers.lose_silent(first + n, silence_s=9.0)]
+
+
+def test_who_stood_still_loses_nobody_it_could_not_hear() -> None:
+    workers = Workers()
+    workers.hello(hello("a", "1"), 0.0)
+    assert workers.lose_silent(1.0, 9.0) == []
+    assert workers.lose_silent(60.0, 9.0) == [], "it was stopped: what was said meanwhile waits in the queue"
+    assert workers.is_deaf(61.0)
+    assert not workers.is_deaf(63.0)
+    assert lost(workers, 61.0, 69.0) == []
+    assert lost(workers, 70.0, 70.0) == ["a"]
 
 
 def test_silence_counts_from_when_somebody_could_be_heard() -> None:
     workers = Workers()
     workers.hello(hello("a", "1"), 0.0)
     workers.deaf_at = 8.0
-    assert workers.lose_silent(10.0, 9.0) == []
-    assert workers.lose_silent(16.0, 9.0) == []
-    assert len(workers.lose_silent(17.5, 9.0)) == 1
+    assert lost(workers, 10.0, 17.0) == []
+    assert lost(workers, 17.5, 17.5) == ["a"]
 
 
 def test_workers_are_shown_by_name_as_they_are_now() -> None:
