@@ -19,6 +19,8 @@ from tilefleet.matrix import MatrixRef
 from tilefleet.messages import JobDone, JobFailed
 from tilefleet.records import ENDED, OperationRecord, OperationStatus, StageStatus, State
 
+NEVER = float("inf")
+
 
 class OperationRun:
     """The state of one operation. The scheduler alone changes it."""
@@ -72,7 +74,10 @@ class OperationRun:
     @property
     def n_out(self) -> int:
         """Attempts that are out."""
-        return sum(len(run.out) for run in self.runs.values())
+        n_out = 0
+        for run in self.runs.values():
+            n_out += len(run.out)
+        return n_out
 
     def is_forsaken(self, workers: Workers, timeout_s: float, now: float) -> bool:
         """Whether there has been no worker at all for that long, though it would have been heard; asked regularly."""
@@ -89,7 +94,11 @@ class OperationRun:
 
     def next_due(self) -> float:
         """When the next job that is to be tried again may go out; infinite when there is none."""
-        return float("inf") if self.is_ended else min((run.next_due() for run in self.runs.values()), default=float("inf"))
+        due = NEVER
+        if not self.is_ended:
+            for run in self.runs.values():
+                due = min(due, run.next_due())
+        return due
 
     def say(self, note: str) -> None:
         """Tell people what it is waiting for."""

@@ -54,8 +54,8 @@ class Scheduler:
         self._planning = Settings(settings.store_url, settings.job_target_s)
         self._wall_offset = wall_offset
         self._shares = FairShares()
-        self._housekept = float("-inf")
-        self._handled = float("-inf")
+        self._housekept = self._handled = float("-inf")
+        self._had_workers = False
         self._ended: dict[str, None] = {}
         self._commands: list[Command] = []
 
@@ -186,12 +186,14 @@ class Scheduler:
             self._end(run, "failed", error, now)
 
     def _plan_waiting(self, now: float) -> None:
-        n_workers = len(self.workers)
-        for run in list(self.operations.values()):
-            if run.is_ended:
-                continue
-            run.say("" if n_workers else "waiting for a worker")
-            if run.is_to_plan and n_workers and now >= self.workers.gathered_at:
+        has_workers = len(self.workers) > 0
+        if not (has_workers and self._had_workers):
+            self._had_workers = has_workers
+            for run in self.operations.values():
+                if not run.is_ended:
+                    run.say("" if has_workers else "waiting for a worker")
+        if has_workers and now >= self.workers.gathered_at:
+            for run in [run for run in self.operations.values() if run.plan is None and run.is_to_plan]:
                 self._plan(run, now)
 
     def _plan(self, run: OperationRun, now: float) -> None:

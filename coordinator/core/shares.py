@@ -6,6 +6,7 @@ served next; a new one begins at the present virtual time, so it is served at on
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator
 
 from coordinator.core.operation_run import OperationRun
@@ -22,14 +23,16 @@ class FairShares:
 
     def turns(self, runs: Iterable[OperationRun], n_turns: int, now: float) -> Iterator[tuple[OperationRun, StageRun]]:
         """Up to ``n_turns`` stages to take a job from, in order; each must be taken before the next is asked for."""
-        ready = [run for run in runs if run.ready_run(now) is not None] if n_turns > 0 else []
+        ready = [(run.virtual_time, order, run) for order, run in enumerate(runs) if run.ready_run(now) is not None]
+        heapq.heapify(ready)
         while n_turns > 0 and ready:
-            run = ready[0] if len(ready) == 1 else min(ready, key=lambda candidate: candidate.virtual_time)
+            _, order, run = ready[0]
             stage = run.ready_run(now)
             if stage is None:
-                ready.remove(run)
+                heapq.heappop(ready)
                 continue
             self.virtual_time = max(self.virtual_time, run.virtual_time)
             run.virtual_time = self.virtual_time + max(stage.stage.job_s, LEAST_S)
+            heapq.heapreplace(ready, (run.virtual_time, order, run))
             n_turns -= 1
             yield run, stage

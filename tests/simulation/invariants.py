@@ -100,10 +100,10 @@ class Invariants:
         if not self.is_on:
             return scheduler.handle_all((event,), now)
         self._leads_or_steps_down(term)
-        newest = _stale(scheduler, event)
+        newest, n_aside = _stale(scheduler, event), len(scheduler.workers.departed)
         commands = scheduler.handle_all((event,), now)
         scheduler.validate()
-        if newest is not None:
+        if newest is not None and not _is_last_straw(scheduler, event, n_aside):
             stage, index, number, state = newest
             is_same = stage.newest_attempt(index) == number and _state(scheduler, event) == state
             assert is_same, f"{event} is of a stale attempt and was believed"
@@ -254,6 +254,14 @@ def _stale(scheduler: Scheduler, event: Event) -> tuple[StageRun, int, int, str]
         return None
     newest = stage.newest_attempt(job.index)
     return (stage, job.index, newest, run.state) if is_foreign or job.attempt < newest else None
+
+
+def _is_last_straw(scheduler: Scheduler, event: Event, n_aside: int) -> bool:
+    """Whether its worker was set aside for it: it then loses all that it holds, which may be the newest attempt, too."""
+    match event:
+        case Heard(message=JobFailed() as message):
+            return len(scheduler.workers.departed) > n_aside and scheduler.workers.is_set_aside(message.incarnation)
+    return False
 
 
 def _state(scheduler: Scheduler, event: Event) -> str:

@@ -141,7 +141,8 @@ def hostile(seed: int, cast: Cast = USUAL, faults: Habits | None = None) -> Worl
     world.at(FAULTS_S, world.become_calm)
     world.run(lambda: world.is_over, FAULTS_S + 1)
     world.run(world.all_ended, bound_s(world))
-    world.run(lambda: not any(term.scheduler.operations for term in world.terms()), 60.0 + world.outage_left_s)
+    let_go_s = patience.LET_GO_AT_MOST_S if world.has_hung else 0.0
+    world.run(lambda: not any(term.scheduler.operations for term in world.terms()), 60.0 + world.outage_left_s + let_go_s)
     ended = ends_as(world)
     for operation, state in ended.items():
         assert state in _allowed(world, operation, cancelled), (seed, operation, world.believed(operation))
