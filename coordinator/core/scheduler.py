@@ -81,7 +81,7 @@ class Scheduler:
             case PlanSaved():
                 self._plan_saved(event.operation, event.plan, now)
             case CancelAsked():
-                self._cancel(event.operation, now)
+                self._end_open(event.operation, "cancelled", None, now)
             case SendFailed():
                 self._send_failed(event.jobs, now)
             case DeadLettered():
@@ -94,7 +94,7 @@ class Scheduler:
     def _effect_ended(self, event: Event, now: float) -> None:
         match event:
             case EffectFailed():
-                self._effect_failed(event.operation, event.error, now)
+                self._end_open(event.operation, "failed", event.error, now)
             case CleanedUp():
                 self.operations.pop(event.operation, None)
             case Deafened():
@@ -175,15 +175,10 @@ class Scheduler:
         run.is_cleaning = True
         self._commands.append(CleanUp(run.id, run.state == "done", run.leftover_urls))
 
-    def _cancel(self, operation: str, now: float) -> None:
+    def _end_open(self, operation: str, state: State, error: ErrorInfo | None, now: float) -> None:
         run = self.operations.get(operation)
         if run is not None and not run.is_ended:
-            self._end(run, "cancelled", None, now)
-
-    def _effect_failed(self, operation: str, error: ErrorInfo, now: float) -> None:
-        run = self.operations.get(operation)
-        if run is not None and not run.is_ended:
-            self._end(run, "failed", error, now)
+            self._end(run, state, error, now)
 
     def _plan_waiting(self, now: float) -> None:
         has_workers = len(self.workers) > 0
@@ -300,11 +295,16 @@ class Scheduler:
         return self._find(operation, stage)[1]
 
     def _lose(self, worker: Worker, now: float) -> None:
-        """What a lost worker held is tried again at once."""
+        """What a lost worker held is tried again at once. Of one that was set aside it costs no attempt: the fault is its own."""
+        is_own_fault = self.workers.is_set_aside(worker.hello.incarnation)
         why = f"worker {worker.hello.worker} was lost while it held it"
         for operation, name, index, number in worker.held:
             run, stage = self._find(operation, name)
-            if run is not None and stage is not None and stage.is_held_by(index, number, worker.hello.incarnation):
+            if run is None or stage is None or not stage.is_held_by(index, number, worker.hello.incarnation):
+                continue
+            if is_own_fault and not run.is_ended:
+                stage.return_unsent(index, now)
+            else:
                 self._lose_attempt(run, stage, index, why, now)
 
     def _lose_attempt(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float) -> None:

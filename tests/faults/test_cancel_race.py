@@ -25,7 +25,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield made
 
 
-@pytest.mark.parametrize("name", ["out.npy", pytest.param("out.zarr", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["out.npy", "out.zarr"])
 def test_a_cancel_at_any_moment_leaves_a_whole_result_or_none(here: Place, name: str) -> None:
     out, before = here.directory / name, {path.name for path in here.directory.iterdir()}
     began = time.monotonic()

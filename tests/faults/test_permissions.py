@@ -25,7 +25,9 @@ def far(tmp_path: Path, moto_server: Server) -> Iterator[Surroundings]:
         yield made
 
 
-@pytest.mark.parametrize("missing", [STORE, QUEUES, pytest.param(f"{STORE} {QUEUES}", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    "missing", [f"{STORE} {QUEUES}", *(pytest.param(name, marks=pytest.mark.thorough) for name in (STORE, QUEUES))]
+)
 def test_permissions_that_vanish_for_a_while_are_waited_for(far: Surroundings, missing: str) -> None:
     far.begin()
     for proxy in _proxies(far, missing):

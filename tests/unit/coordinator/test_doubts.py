@@ -106,3 +106,21 @@ def test_what_one_that_is_set_aside_still_fails_costs_no_attempt() -> None:
         driven.wait(0.5)
     driven.work_off()
     assert driven.state(record) == "done"
+
+
+def test_what_one_holds_when_it_is_set_aside_costs_no_attempt() -> None:
+    driven = Driven(2, max_attempts=4)
+    record = driven.adopt(random_record(n_jobs=2))
+    wrong, held = driven.take(2)
+    driven.hold(held)
+    for _ in range(3):
+        driven.failed(wrong, code=WRONG)
+        while not driven.sent and names(driven) != {"w1"}:
+            driven.wait(0.5)
+        wrong = driven.take()[0] if names(driven) != {"w1"} else wrong
+    assert names(driven) == {"w1"}
+    driven.wait(2)
+    again = [job for job in driven.sent if job.index == held.index]
+    assert [job.attempt for job in again] == [0]
+    driven.work_off()
+    assert driven.state(record) == "done"
