@@ -38,11 +38,14 @@ def test_many_at_once(here: Place, n_operations: int, n_watchers: int) -> None:
 
 
 async def _all_done(here: Place, n_operations: int, n_watchers: int) -> list[int]:
-    """Submit all at once, some of them watched by clients of their own; which are right. One that comes later is not last."""
+    """Submit all, half of them at once, some of them watched by clients of their own; which are right. One that comes between the
+    halves is not last."""
+    half = n_operations // 2
     async with Client(here.config) as client:
-        submitted = await asyncio.gather(*(client.random(SHAPE, dtype="int64", seed=seed) for seed in range(n_operations)))
+        submitted = await asyncio.gather(*(client.random(SHAPE, dtype="int64", seed=seed) for seed in range(half)))
         watchers = [asyncio.create_task(_watched(here, operation.id)) for operation in submitted[:n_watchers]]
         late = await client.multiply(np.eye(64), np.eye(64))
+        submitted += await asyncio.gather(*(client.random(SHAPE, dtype="int64", seed=seed) for seed in range(half, n_operations)))
         late_status = await late.wait()
         ends = [(await operation.wait()).finished_at for operation in submitted]
         assert late_status.finished_at < max(ends), "who comes late gets a turn before all others are done"

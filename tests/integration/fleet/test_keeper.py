@@ -119,10 +119,10 @@ async def test_the_budget_ends_all_of_them_the_coordinator_last(a_world: Callabl
 async def test_it_makes_way_for_a_command_in_the_middle_of_its_work(a_world: Callable[[NodesSection], World]) -> None:
     world = a_world(NODES)
     async with kept(world):
-        world.installer.set_up_s = 20.0
+        world.installer.set_up_s = 300.0
         world.lose("n1")
         await until(world, lambda: ("set up", "n3") in world.calls)
-        async with asyncio.timeout(5), held(world.store, "fleet up", world.tell):
+        async with asyncio.timeout(60), held(world.store, "fleet up", world.tell):
             n_calls = len(world.calls)
             world.installer.set_up_s = TICK_S
             await asyncio.sleep(5 * TICK_S)
