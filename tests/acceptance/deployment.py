@@ -63,6 +63,10 @@ class Place:
         read = load(self.directory / "tilefleet.toml").local
         return msgspec.structs.replace(read, state_dir=str(self.files.root))
 
+    def user_url(self, name: str) -> str:
+        """A place of the user's own, beside the deployment's in the same bucket."""
+        return f"{self.config.store.url.rsplit('/', 1)[0]}/user/{name}"
+
     # ---- the command
 
     def run(

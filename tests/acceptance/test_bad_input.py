@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.acceptance.deployment import QUICK, Place, place, until
+from tests.acceptance.disks import small_disk
 from tests.conftest import Server
 
 CONFIG = f'{QUICK}[local]\nworkers = 2\nmemory = "400 MiB"\n'
@@ -255,31 +256,23 @@ def test_credentials_that_are_wrong(tmp_path: Path, seaweedfs_server: Server) ->
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 48 MiB."""
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", mounted], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip(f"a small file system needs root: {made.stderr.decode().strip()}")
-    try:
-        yield mounted
-    finally:
-        subprocess.run(["umount", "-l", mounted], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 48) as made:
+        yield made
 
 
 @pytest.mark.thorough
-def test_a_store_that_is_full(tmp_path: Path, small_disk: Path) -> None:
+def test_a_store_that_is_full(tmp_path: Path, disk: Path) -> None:
     """A result larger than the disk fails in a sentence and leaves the room as it was; a small one fits afterwards."""
     (tmp_path / "work").mkdir()
-    with place(tmp_path / "work", CONFIG, {"TILEFLEET_STATE": str(small_disk / "state")}) as here:
-        here.files = type(here.files)(small_disk / "state")
+    with place(tmp_path / "work", CONFIG, {"TILEFLEET_STATE": str(disk / "state")}) as here:
+        here.files = type(here.files)(disk / "state")
         here.output("local", "up")
-        ended = here.run("random", "3000x3000", str(small_disk / "large.zarr"), "--seed", "1")
+        ended = here.run("random", "3000x3000", str(disk / "large.zarr"), "--seed", "1")
         assert ended.returncode == DOES_NOT_FIT, ended.stderr
         assert "Traceback" not in ended.stderr
         assert "full" in ended.stderr or "space" in ended.stderr
-        until(lambda: {path.name for path in small_disk.iterdir()} == {"state"}, "what was half-made is gone")
-        here.output("random", "300x300", str(small_disk / "small.zarr"), "--seed", "1")
+        until(lambda: {path.name for path in disk.iterdir()} == {"state"}, "what was half-made is gone")
+        here.output("random", "300x300", str(disk / "small.zarr"), "--seed", "1")
         for one in here.json("list")["operations"]:
             here.assert_clean(one["id"])

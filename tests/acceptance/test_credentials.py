@@ -75,7 +75,7 @@ def far(lab: Lab, server: Server, tmp_path: Path) -> Iterator[Fleet]:
 
 def test_an_operation_outlasts_the_credentials_it_began_with(far: Fleet, lab: Lab) -> None:
     here = far.client
-    out = f"{here.config.store.url.rsplit('/', 1)[0]}/user/x.zarr"
+    out = here.user_url("x.zarr")
     operation = here.output("random", "6000x4000", out, "--seed", "5", "--no-wait")
     until(lambda: operation in _lines(far, "w1", "job_done"), "some of its jobs are done")
     lab.accept(SECOND)

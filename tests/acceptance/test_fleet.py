@@ -79,7 +79,7 @@ def test_from_s3_to_s3(far: Fleet) -> None:
 def test_one_place_in_s3_is_one_operations(far: Fleet) -> None:
     """Same shape, same tiles, same keys: the values tell whose they are."""
     here = far.client
-    out = f"{here.config.store.url.rsplit('/', 1)[0]}/user/contested.zarr"
+    out = here.user_url("contested.zarr")
     here.output("convert", "a.npy", out)
     here.output("scale", "a.npy", "2", "-o", out, "--overwrite")
     here.output("convert", out, "contested.npy", "--overwrite")

@@ -18,6 +18,7 @@ from tests.acceptance.deployment import QUICK, Place, place, until
 from tests.acceptance.fleet import Fleet, fleet, fleet_config
 from tests.conftest import Server
 from tests.faults.proxy import Proxy, between
+from tests.faults.queues import messages
 from tests.faults.storm import Storm
 from tilefleet.local import running
 
@@ -37,7 +38,6 @@ def over_a_fleet(directory: Path, server: Server, seed: int) -> Iterator[tuple[S
         with fleet(directory, config, *WORKERS) as made:
             made.start("coordinator", "stand-by")
             here, proxies = made.client, (to_store, to_queues)
-            user = here.config.store.url.rsplit("/", 1)[0] + "/user"
 
             def kill(name: str, pause_s: float) -> None:
                 made.stop(name, signal.SIGKILL)
@@ -45,35 +45,19 @@ def over_a_fleet(directory: Path, server: Server, seed: int) -> Iterator[tuple[S
                 module, options = ("workerd", ("--name", name)) if name in WORKERS else ("coordinator", ())
                 made.start(module, name, *options)
 
-            weather = Storm(
-                here, lambda name: f"{user}/{name}.zarr", (*WORKERS, *COORDINATORS), kill, lambda: _check_fleet(made, proxies),
-                seed, proxies,
-            )  # fmt: skip
+            victims = (*WORKERS, *COORDINATORS)
+            place_of, check = (lambda name: here.user_url(f"{name}.zarr")), (lambda: _check_fleet(made, to_store))
+            weather = Storm(here, place_of, victims, kill, check, seed, proxies)
             weather.prepare()
             yield weather, made
 
 
-def _check_fleet(made: Fleet, proxies: tuple[Proxy, Proxy]) -> None:
+def _check_fleet(made: Fleet, to_store: Proxy) -> None:
     """Calm weather: the queues empty themselves, no operation is open, every daemon that was started lives, once."""
-    until(lambda: not _messages(made, proxies[1]), lambda: f"the queues are empty, but {_messages(made, proxies[1])}", 120)
-    until(lambda: not _open(made, proxies[0]), lambda: f"nothing is open, but {_open(made, proxies[0])}", 120)
+    until(lambda: not messages(made.client), lambda: f"the queues are empty, but {messages(made.client)}", 120)
+    until(lambda: not _open(made, to_store), lambda: f"nothing is open, but {_open(made, to_store)}", 120)
     assert sorted(made.daemons) == sorted((*WORKERS, *COORDINATORS))
     assert all(daemon.poll() is None for daemon in made.daemons.values())
-
-
-def _messages(made: Fleet, proxy: Proxy) -> dict[str, int]:
-    """By queue, what is in it or leased; dead letters, too."""
-    client = boto3.client("sqs", endpoint_url=proxy.target, region_name="us-east-1")
-    names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-    try:
-        urls = client.list_queues(QueueNamePrefix=f"{made.client.config.fleet.name}-")["QueueUrls"]
-        found = {
-            url.rsplit("/", 1)[-1]: client.get_queue_attributes(QueueUrl=url, AttributeNames=list(names))["Attributes"]
-            for url in urls
-        }
-    finally:
-        client.close()
-    return {url: n for url, counts in found.items() if (n := sum(int(counts[name]) for name in names))}
 
 
 def _open(made: Fleet, proxy: Proxy) -> list[str]:

@@ -31,7 +31,7 @@ class Surroundings:
         self._a = np.random.default_rng(6).integers(-9, 9, (SIDE, SIDE)).astype(float)
 
     def url(self, name: str) -> str:
-        return f"{self.here.config.store.url.rsplit('/', 1)[0]}/user/{name}"
+        return self.here.user_url(name)
 
     def begin(self) -> None:
         """A product of which some jobs are done, and not all."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.acceptance.deployment import QUICK, Place, place, until
+from tests.acceptance.disks import small_disk
 from tests.faults.surroundings import said
 from tilefleet.errors import DoesNotFit
 
@@ -20,16 +20,8 @@ N = 1200
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mounted], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip(f"a small file system needs root: {made.stderr.decode().strip()}")
-    try:
-        yield mounted
-    finally:
-        subprocess.run(["umount", "-l", mounted], check=True)
+    with small_disk(tmp_path / "disk", 4) as made:
+        yield made
 
 
 @pytest.fixture

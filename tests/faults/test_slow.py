@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 import time
@@ -42,7 +41,7 @@ def slow(tmp_path: Path, moto_server: Server) -> Iterator[tuple[Fleet, Proxy]]:
 
 
 def url(made: Fleet, name: str) -> str:
-    return f"{made.client.config.store.url.rsplit('/', 1)[0]}/user/{name}.zarr"
+    return made.client.user_url(f"{name}.zarr")
 
 
 async def brought(made: Fleet, shape: tuple[int, int], tile: tuple[int, int]) -> None:
@@ -84,32 +83,26 @@ def assert_right(made: Fleet, operation: str) -> None:
     np.testing.assert_array_equal(np.load(made.client.directory / "sum.npy"), 2 * np.load(made.client.directory / "a.npy"))
 
 
-def said(made: Fleet, name: str, event: str) -> list[dict[str, Any]]:
-    """The lines of a daemon's log about that."""
-    lines = made.log(name).read_text().splitlines()
-    return [line for line in map(json.loads, filter(lambda line: line.startswith("{"), lines)) if line["event"] == event]
-
-
 def n_repeated(made: Fleet, operation: str) -> int:
     """How often jobs were done that had been done."""
-    done = [line["job"] for name in WORKERS for line in said(made, name, "job_done") if line["operation"] == operation]
+    done = [line["job"] for name in WORKERS for line in made.events(name, "job_done") if line["operation"] == operation]
     return len(done) - len(set(done))
 
 
 def leader(made: Fleet) -> str:
     """Who took the lead last."""
-    epochs = {name: [line["epoch"] for line in said(made, name, "lead_taken")] for name in made.daemons if name not in WORKERS}
+    epochs = {name: [line["epoch"] for line in made.events(name, "lead_taken")] for name in made.daemons if name not in WORKERS}
     return max(epochs, key=lambda name: max(epochs[name], default=0))
 
 
 def epoch(made: Fleet) -> int:
-    return int(max(line["epoch"] for line in said(made, leader(made), "lead_taken")))
+    return int(max(line["epoch"] for line in made.events(leader(made), "lead_taken")))
 
 
 def stand_still(made: Fleet, operation: str, stop_s: float) -> int:
     """Stop whoever leads for that long, again and again, until the operation has ended; how often. It is under way by then."""
     until(
-        lambda: any(line["operation"] == operation for name in WORKERS for line in said(made, name, "job_done")), "a job is done"
+        lambda: any(line["operation"] == operation for name in WORKERS for line in made.events(name, "job_done")), "a job is done"
     )
     n_stops = 0
     while is_open(made, operation):
@@ -142,7 +135,7 @@ def test_a_stand_by_does_not_fight_with_a_leader_that_stands_still(slow: tuple[F
     made, _ = slow
     asyncio.run(brought(made, *SMALL))
     made.start("coordinator", "stand-by")
-    until(lambda: bool(said(made, "stand-by", "standing_by")), "it stands by")
+    until(lambda: bool(made.events("stand-by", "standing_by")), "it stands by")
     operation = asyncio.run(submitted(made, SMALL[1]))
     n_stops = stand_still(made, operation, stop_s)
     n_changes = epoch(made) - 1
@@ -152,7 +145,7 @@ def test_a_stand_by_does_not_fight_with_a_leader_that_stands_still(slow: tuple[F
     assert n_repeated(made, operation) <= n_changes * WINDOW
     assert_right(made, operation)
     until(
-        lambda: len(said(made, "coordinator", "stepped_down")) + len(said(made, "stand-by", "stepped_down")) == n_changes,
+        lambda: len(made.events("coordinator", "stepped_down")) + len(made.events("stand-by", "stepped_down")) == n_changes,
         "who was overtaken, knows",
     )
 
