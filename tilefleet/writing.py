@@ -167,8 +167,7 @@ async def join_parts(
 
     if out_url.startswith("file:"):
         is_copied = parts_url.startswith("file:") and not is_gzip
-        of_disk = _files(stores, parts_url, n_parts, header)
-        source = _watched(of_disk, checkpoint) if is_copied else pieces()
+        source = _watched(_files(stores, parts_url, n_parts, header), checkpoint) if is_copied else pieces()
         return await write_file(source, path_of(out_url), operation, is_overwrite=is_overwrite)
     store, key = stores.locate(out_url)
     entry = await store.head(key)

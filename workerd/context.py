@@ -11,6 +11,7 @@ import os.path
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -212,7 +213,7 @@ class Context:
         Credentials that expired and a clock that is wrong are no fault of the job: it waits for better ones, unless it is
         cancelled or given back.
         """
-        patient = lambda: persist(call, for_s=STORE_PATIENCE_S)  # noqa: E731
+        patient = partial(persist, call, for_s=STORE_PATIENCE_S)
         return await outlast(patient, check=self.checkpoint, denied_for_s=DENIED_PATIENCE_S)
 
     def _check(self, url: str) -> None:
