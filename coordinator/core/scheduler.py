@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from coordinator.core import patience
+from coordinator.core.agenda import Agenda
 from coordinator.core.commands import Bury, CleanUp, Command, SavePlan, SendJobs, WriteStatus
 from coordinator.core.events import (
     Adopted,
@@ -54,6 +55,7 @@ class Scheduler:
         self._planning = Settings(settings.store_url, settings.job_target_s)
         self._wall_offset = wall_offset
         self._shares = FairShares()
+        self._agenda = Agenda(self._shares)
         self._housekept = self._handled = float("-inf")
         self._had_workers = False
         self._ended: dict[str, None] = {}
@@ -71,7 +73,8 @@ class Scheduler:
             self._keep_house(now)
         self._plan_waiting(now)
         self._fill_window(now)
-        self._write_statuses(now)
+        for run in self._agenda.to_write(patience.status_every_s(len(self.operations)), now):
+            self._write_status(run, now)
         return self._commands
 
     def _take_note(self, event: Event, now: float) -> None:
@@ -102,15 +105,9 @@ class Scheduler:
 
     def next_deadline(self, now: float) -> float:
         """When to call again with ``Ticked`` if nothing happens before."""
-        deadline, every_s = self._housekept + HOUSEKEEPING_S, patience.status_every_s(len(self.operations))
-        for run in self.operations.values():
-            if run.is_dirty:
-                deadline = min(deadline, run.written + every_s)
-            if (due := run.next_due()) > self._handled:  # what was due before waits for room in the window, not for the clock
-                deadline = min(deadline, due)
-            if run.is_to_plan and len(self.workers):
-                deadline = min(deadline, self.workers.gathered_at)
-        return max(deadline, now)
+        every_s = patience.status_every_s(len(self.operations))
+        deadline = self._agenda.next_deadline(every_s, self.workers.gathered_at, self._handled)
+        return max(now, min(deadline, self._housekept + HOUSEKEEPING_S))
 
     def control(self, now: float, leader: str, version: str) -> Control:
         """The beacon."""
@@ -127,6 +124,7 @@ class Scheduler:
         if record.id in self.operations:
             return
         run = self.operations[record.id] = OperationRun(record, now, self._shares.virtual_time)
+        self._agenda.touch(run)
         run.is_resumed, run.workerless_since = bool(event.plans), None if len(self.workers) else now
         for saved in event.plans.values():
             run.note_outputs(saved)
@@ -155,14 +153,14 @@ class Scheduler:
             self._finish(run, now)
 
     def _finish(self, run: OperationRun, now: float) -> None:
+        error = None
         if run.record.kind == "verify":
             run.verdict, error = run.verification()
-            self._end(run, "done" if error is None else "failed", error, now)
-        else:
-            self._end(run, "done", None, now)
+        self._end(run, "done" if error is None else "failed", error, now)
 
     def _end(self, run: OperationRun, state: State, error: ErrorInfo | None, now: float) -> None:
         run.state, run.error, run.ended, run.is_dirty, run.note = state, error, now, True, ""
+        self._agenda.touch(run)
         self._ended[run.id] = None
         while len(self._ended) > REMEMBERED_ENDED:
             del self._ended[next(iter(self._ended))]
@@ -170,10 +168,9 @@ class Scheduler:
         self._clean_if_quiet(run)
 
     def _clean(self, run: OperationRun) -> None:
-        if run.is_cleaning:
-            return
-        run.is_cleaning = True
-        self._commands.append(CleanUp(run.id, run.state == "done", run.leftover_urls))
+        if not run.is_cleaning:
+            run.is_cleaning = True
+            self._commands.append(CleanUp(run.id, run.state == "done", run.leftover_urls))
 
     def _end_open(self, operation: str, state: State, error: ErrorInfo | None, now: float) -> None:
         run = self.operations.get(operation)
@@ -187,11 +184,13 @@ class Scheduler:
             for run in self.operations.values():
                 if not run.is_ended:
                     run.say("" if has_workers else "waiting for a worker")
-        if has_workers and now >= self.workers.gathered_at:
-            for run in [run for run in self.operations.values() if run.plan is None and run.is_to_plan]:
+                    self._agenda.touch(run)
+        if now >= self.workers.gathered_at:
+            for run in self._agenda.to_plan(now):
                 self._plan(run, now)
 
     def _plan(self, run: OperationRun, now: float) -> None:
+        self._agenda.touch(run)
         if (part := run.close_part(now)) is None:
             return
         try:
@@ -206,6 +205,7 @@ class Scheduler:
         run = self.operations.get(operation)
         if run is None or run.is_ended or run.plan_asked != saved.part:
             return
+        self._agenda.touch(run)
         run.begin(saved, now)
         self._advance(run, now)
 
@@ -234,12 +234,12 @@ class Scheduler:
             return
         before, worker.held, worker.heartbeat = worker.held, message.held, now
         for operation, name, index, number in message.held:
-            if (stage := self._stage(operation, name)) is not None:
+            if (stage := self._find(operation, name)[1]) is not None:
                 stage.hold(index, number, message.incarnation, now)
         if before == message.held:
             return  # most of what is heard: there is nothing that it let go
         for held in before:
-            if held not in message.held and (stage := self._stage(held[0], held[1])) is not None:
+            if held not in message.held and (stage := self._find(held[0], held[1])[1]) is not None:
                 stage.let_go(held[2], held[3], message.incarnation, now)  # its completion is on the way, and may be lost
 
     def _job_done(self, message: JobDone, now: float) -> None:
@@ -288,11 +288,12 @@ class Scheduler:
             self._end(run, "failed", error, now)
 
     def _find(self, operation: str, stage: str) -> tuple[OperationRun | None, StageRun | None]:
+        """For one who may change it."""
         run = self.operations.get(operation)
-        return (run, run.runs.get(stage)) if run is not None else (None, None)
-
-    def _stage(self, operation: str, stage: str) -> StageRun | None:
-        return self._find(operation, stage)[1]
+        if run is None:
+            return None, None
+        self._agenda.touch(run)
+        return run, run.runs.get(stage)
 
     def _lose(self, worker: Worker, now: float) -> None:
         """What a lost worker held is tried again at once. Of one that was set aside it costs no attempt: the fault is its own."""
@@ -318,7 +319,7 @@ class Scheduler:
 
     def _send_failed(self, jobs: tuple[Job, ...], now: float) -> None:
         for job in jobs:
-            stage = self._stage(job.operation, job.stage)
+            stage = self._find(job.operation, job.stage)[1]
             if stage is not None and (attempt := stage.out.get(job.index)) is not None and attempt.number == job.attempt:
                 stage.return_unsent(job.index, now + HOUSEKEEPING_S)
 
@@ -332,6 +333,7 @@ class Scheduler:
 
     def _queue_lost(self, now: float) -> None:
         """Whatever nobody holds was in the queue."""
+        self._agenda.touch(*self.operations.values())
         for _, stage in self._stages():
             for index in [index for index, attempt in stage.out.items() if attempt.holder is None]:
                 stage.return_unsent(index, now)
@@ -341,6 +343,7 @@ class Scheduler:
 
     def _keep_house(self, now: float) -> None:
         self._housekept = now
+        self._agenda.touch(*self.operations.values())
         for worker in self.workers.lose_silent(now, self.settings.worker_silence_s):
             self._lose(worker, now)
         self._retry_unheld(now)
@@ -374,21 +377,15 @@ class Scheduler:
             self._clean(run)
 
     def _fill_window(self, now: float) -> None:
-        """What is out of ended operations takes no room: workers drop it on receipt."""
-        n_out = sum([run.n_out for run in self.operations.values() if not run.is_ended])
-        room = self.settings.jobs_per_worker * max(1, len(self.workers)) - n_out
+        room = self.settings.jobs_per_worker * max(1, len(self.workers)) - self._agenda.n_out(now)
         if room <= 0:
             return
-        turns = self._shares.turns(self.operations.values(), room, now)
-        jobs = tuple(stage.job(self.settings.fleet, run.id, self.epoch, *stage.take(now)) for run, stage in turns)
+        jobs = []
+        for run, stage in self._shares.turns(room, now):
+            self._agenda.touch(run)
+            jobs.append(stage.job(self.settings.fleet, run.id, self.epoch, *stage.take(now)))
         if jobs:
-            self._commands.append(SendJobs(jobs))
-
-    def _write_statuses(self, now: float) -> None:
-        due = now - patience.status_every_s(len(self.operations))
-        for run in self.operations.values():
-            if run.is_dirty and run.written <= due:
-                self._write_status(run, now)
+            self._commands.append(SendJobs(tuple(jobs)))
 
     def _write_status(self, run: OperationRun, now: float) -> None:
         run.is_dirty, run.written = False, now
@@ -398,3 +395,4 @@ class Scheduler:
         """Raises AssertionError when the state contradicts the rules above; tests call it after every event."""
         for run in self.operations.values():
             run.validate()
+        self._agenda.validate(self.operations.values(), self._handled)

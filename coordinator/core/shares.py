@@ -6,9 +6,9 @@ served next; a new one begins at the present virtual time, so it is served at on
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from coordinator.core.earliest import Earliest
 from coordinator.core.operation_run import OperationRun
 from coordinator.core.stage_run import StageRun
 
@@ -16,23 +16,29 @@ LEAST_S = 1e-3  # even a job of no predicted cost moves its operation back
 
 
 class FairShares:
-    """The virtual time of the operation that was served last."""
+    """Operations that may have a job to send. ``virtual_time`` is that of the one that was served last."""
 
     def __init__(self) -> None:
         self.virtual_time = 0.0
+        self._waiting = Earliest()
 
-    def turns(self, runs: Iterable[OperationRun], n_turns: int, now: float) -> Iterator[tuple[OperationRun, StageRun]]:
+    def wait(self, run: OperationRun) -> None:
+        """Have it served when its turn comes, if it has a job then."""
+        self._waiting.put(run, run.virtual_time)
+
+    def is_waiting(self, run: OperationRun) -> bool:
+        """Whether its turn will come."""
+        return run in self._waiting
+
+    def turns(self, n_turns: int, now: float) -> Iterator[tuple[OperationRun, StageRun]]:
         """Up to ``n_turns`` stages to take a job from, in order; each must be taken before the next is asked for."""
-        ready = [(run.virtual_time, order, run) for order, run in enumerate(runs) if run.ready_run(now) is not None]
-        heapq.heapify(ready)
-        while n_turns > 0 and ready:
-            _, order, run = ready[0]
+        while n_turns > 0 and (run := self._waiting.first()) is not None:
+            self._waiting.remove(run)
             stage = run.ready_run(now)
             if stage is None:
-                heapq.heappop(ready)
                 continue
             self.virtual_time = max(self.virtual_time, run.virtual_time)
             run.virtual_time = self.virtual_time + max(stage.stage.job_s, LEAST_S)
-            heapq.heapreplace(ready, (run.virtual_time, order, run))
+            self._waiting.put(run, run.virtual_time)
             n_turns -= 1
             yield run, stage

@@ -185,7 +185,8 @@ class StageRun:
         return self._tries.get(index, 0)
 
     def next_due(self) -> float:
-        """When the next job that is to be tried again may go out."""
+        """When the next job that is to be tried again may go out; infinite when there is none."""
+        self._skip_done()
         return self._again[0][0] if self._again else float("inf")
 
     def median_s(self) -> float | None:

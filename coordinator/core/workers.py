@@ -89,7 +89,9 @@ class Workers:
 
     @property
     def gathered_at(self) -> float:
-        """When those that are starting together may be taken to be all there."""
+        """When those that are starting together may be taken to be all there; never while there is none."""
+        if not self._by_name:
+            return float("inf")
         return min(self._newest + GATHER_S, self._oldest + GATHER_AT_MOST_S)
 
     def hello(self, message: WorkerHello, now: float) -> Worker | None:

@@ -51,10 +51,10 @@ def assert_exact(here: Place, operation: str, operands: tuple[np.ndarray, ...]) 
     here.assert_no_orphans()
 
 
-THOROUGH = [pytest.param(names, marks=pytest.mark.thorough) for names in ("w1 w2", "coordinator", "queues")]
+THOROUGH = [pytest.param(names, marks=pytest.mark.thorough) for names in ("w1", "w1 w2", "coordinator", "queues")]
 
 
-@pytest.mark.parametrize("names", ["w1", *THOROUGH, "w2 coordinator queues"])
+@pytest.mark.parametrize("names", [*THOROUGH, "w2 coordinator queues"])
 def test_killed(here: Place, product: str, operands: tuple[np.ndarray, ...], names: str) -> None:
     killed = [here.kill(name) for name in names.split()]
     assert_exact(here, product, operands)

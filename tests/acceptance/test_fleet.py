@@ -114,6 +114,7 @@ def test_kept_by_the_fleet(far: Fleet) -> None:
     until(lambda: not [key for key in objects(here) if key.startswith("open/")], "no operation is open")
 
 
+@pytest.mark.thorough
 def test_a_worker_and_then_the_coordinator_are_killed(far: Fleet) -> None:
     here = far.client
     operation = here.output("multiply", "a.npy", "a.npy", "--transpose-b", "--no-wait")

@@ -165,6 +165,7 @@ def test_what_is_cancelled_before_anybody_took_it_up_leaves_nothing(here: Scene)
     assert_as_before(here, before)
 
 
+@pytest.mark.thorough
 def test_what_is_cancelled_while_there_is_no_worker_leaves_nothing(here: Scene) -> None:
     before = here.names()
     for name in WORKERS:

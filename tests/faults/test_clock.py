@@ -45,7 +45,8 @@ def far(tmp_path: Path, moto_server: Server) -> Iterator[Surroundings]:
         yield made
 
 
-@pytest.mark.parametrize("name", ["w1", pytest.param("coordinator", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["w1", "coordinator"])
 def test_a_clock_that_goes_wrong_is_named_and_waited_for(far: Surroundings, clock: Clock, name: str) -> None:
     far.restart(name, environment=clock.environment)
     far.begin()

@@ -30,6 +30,7 @@ def allow(far: Surroundings, name: str, n: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (n, most))
 
 
+@pytest.mark.thorough
 def test_descriptors_that_run_out_are_named_and_waited_for(far: Surroundings) -> None:
     far.begin()
     for name in DAEMONS:

@@ -54,6 +54,7 @@ def product(here: Place) -> None:
     np.testing.assert_array_equal(np.load(here.directory / "c.npy"), a @ a)
 
 
+@pytest.mark.thorough
 def test_a_full_disk_of_logs_holds_nothing_up(here: Place, disk: Path) -> None:
     """What is logged meanwhile is lost, and nothing else; who dies is started again."""
     before = here.deployment

@@ -116,6 +116,7 @@ def stand_still(made: Fleet, operation: str, stop_s: float) -> int:
     return n_stops
 
 
+@pytest.mark.thorough
 def test_a_coordinator_that_stands_still_now_and_then_loses_no_worker_and_repeats_no_work(slow: tuple[Fleet, Proxy]) -> None:
     made, _ = slow
     asyncio.run(brought(made, *SMALL))

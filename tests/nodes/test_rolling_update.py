@@ -77,6 +77,7 @@ def said_beside_products(person: Person, product: Product, words: tuple[str, ...
     return said
 
 
+@pytest.mark.thorough
 def test_a_version_that_does_not_start_is_rolled_back_and_said(
     person: Person, product: Product, new_version: NewVersion, fleet_of_four: StandingFleet
 ) -> None:

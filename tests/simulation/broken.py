@@ -24,7 +24,7 @@ from tests.simulation.terms import Term
 from tests.simulation.workers import Letter, SimWorker
 from tests.simulation.world import Cast
 from tilefleet import layout
-from tilefleet.errors import TilefleetError
+from tilefleet.errors import TilefleetError, Unreachable
 from tilefleet.messages import Job, JobDone, JobFailed
 from workerd.context import Outcome
 from workerd.leases import LeaseBook
@@ -75,6 +75,14 @@ class ForgetsRetries(Scheduler):
 
     def _try_again(self, run: OperationRun, stage: StageRun, index: int, *_: Any) -> None:
         stage.out.pop(index, None)
+
+
+class SendsTheSameAgain(Scheduler):
+    """What did not fit is tried again as it was."""
+
+    def _job_failed(self, message: JobFailed, now: float) -> None:
+        error = msgspec.structs.replace(message.error, code=Unreachable.code)
+        super()._job_failed(msgspec.structs.replace(message, error=error), now)
 
 
 class NeverLosesWorkers(Scheduler):
@@ -134,6 +142,14 @@ class IgnoresOrder(Scheduler):
     def _loosen(self, operation: str) -> None:
         for run in self.operations[operation].runs.values() if operation in self.operations else ():
             run.stage = msgspec.structs.replace(run.stage, after=())
+
+
+class LooksAtNothingAgain(Scheduler):
+    """What is heard of an operation does not get onto the agenda."""
+
+    def _find(self, operation: str, stage: str) -> tuple[OperationRun | None, StageRun | None]:
+        run = self.operations.get(operation)
+        return (run, run.runs.get(stage)) if run is not None else (None, None)
 
 
 class CleansUpAtOnce(Scheduler):
@@ -296,12 +312,14 @@ VARIANTS: dict[str, Variant] = {
     "NoDeadLetters": Variant(_scheduler(NoDeadLetters), 60, ROUGH._replace(worker_dies=0.02, job_s=0.3)),
     "NoResend": Variant(_scheduler(NoResend), 60),
     "ForgetsRetries": Variant(_scheduler(ForgetsRetries), 60),
+    "SendsTheSameAgain": Variant(_scheduler(SendsTheSameAgain), 60, ROUGH._replace(hungry=0.3)),
     "NeverLosesWorkers": Variant(_scheduler(NeverLosesWorkers), 60, ROUGH._replace(worker_dies=0.01, lose_message=0.3)),
     "NoStragglerPolicy": Variant(_scheduler(NoStragglerPolicy), 60, ROUGH._replace(hang=0.2)),
     "BelievesWithoutLooking": Variant(_scheduler(BelievesWithoutLooking), 60),
     "HasNoWindow": Variant(_scheduler(HasNoWindow), 60),
     "CountsTwice": Variant(_scheduler(CountsTwice), 60),
     "IgnoresOrder": Variant(_scheduler(IgnoresOrder), 60),
+    "LooksAtNothingAgain": Variant(_scheduler(LooksAtNothingAgain), 60),
     "CleansUpAtOnce": Variant(_scheduler(CleansUpAtOnce), 60),
     "RemembersNothingListed": Variant(_term(RemembersNothingListed), 60),
     "CountsHalfBlocks": Variant(_term(CountsHalfBlocks), 200, ROUGH._replace(worker_dies=0.02, coordinator_crash_every_s=3.0)),

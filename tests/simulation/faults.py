@@ -23,6 +23,8 @@ class Habits(NamedTuple):
     """The arithmetic of a job goes wrong."""
     hang: float = 0.0
     """A job that never ends, of a worker that lives."""
+    hungry: float = 0.0
+    """A job that fits nowhere before what it holds at a time is halved, once or twice: its nature, also when it is calm."""
     restart_s: float = 3.0
     drain_every_s: float = 0.0
     # queues

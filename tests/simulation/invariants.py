@@ -5,6 +5,7 @@ The ledger is the truth: who suffered which fault, what was written. The invaria
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,11 @@ class Ledger:
 
     def unwritten(self, job: Job) -> list[str]:
         return [url for url in work.outputs(job) if url not in self._world.store.written_at]
+
+    def hunger(self, job: Job) -> int:
+        """How often what a job holds at a time must be halved, so that it fits."""
+        nature = random.Random(repr((self._world.seed, job.key)))
+        return nature.choice((1, 2)) if nature.random() < self._world.habits.hungry else 0
 
     def trouble(self, job: Job) -> None:
         """Something went wrong with an attempt at this job."""

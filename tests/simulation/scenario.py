@@ -28,7 +28,7 @@ FAULTS_S = 45.0
 # What a seed may switch on, each to between these bounds; whatever it leaves alone stays as in a calm world.
 FAULTS: dict[str, tuple[float, float]] = {
     "worker_dies": (0.0005, 0.004), "slow_worker": (0.1, 0.5), "stall": (0.01, 0.1), "fail": (0.02, 0.2), "wrong": (0.02, 0.2),
-    "hang": (0.02, 0.2), "duplicate": (0.02, 0.3), "undeleted": (0.02, 0.3), "queue_error": (0.01, 0.15),
+    "hang": (0.02, 0.2), "hungry": (0.05, 0.5), "duplicate": (0.02, 0.3), "undeleted": (0.02, 0.3), "queue_error": (0.01, 0.15),
     "lose_message": (0.005, 0.05), "store_error": (0.01, 0.15), "answer_lost": (0.01, 0.15), "slow_answer": (0.01, 0.1),
     "coordinator_dies": (0.0002, 0.002), "coordinator_crash_every_s": (5.0, 30.0), "coordinator_stall_every_s": (10.0, 40.0),
     "rival_every_s": (5.0, 40.0), "queue_lost_every_s": (10.0, 40.0), "drain_every_s": (5.0, 30.0),

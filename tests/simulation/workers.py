@@ -13,7 +13,7 @@ from tests.simulation import work
 from tests.simulation.processes import Process, Signal, Steps, persist
 from tests.simulation.store import Tile, url_of
 from tilefleet import layout
-from tilefleet.errors import Cancelled, TilefleetError, Unreachable, WrongResult
+from tilefleet.errors import Cancelled, DoesNotFit, TilefleetError, Unreachable, WrongResult
 from tilefleet.facts import Facts
 from tilefleet.messages import Gemm, Job, JobTimes, Publish, WorkerHello, decode_job
 from tilefleet.queues import BATCH, Received
@@ -123,7 +123,7 @@ class SimWorker(Process):
         yield from self._refresh()
         try:
             verdict: Verdict = yield from self._attempt(job)
-        except TilefleetError as error:
+        except (TilefleetError, MemoryError) as error:
             verdict = None if isinstance(error, Cancelled) else judge(error)
         self._letters.append(Letter(handle, self._report(job, verdict, self.clock() - began)))
         self._posted.fire()
@@ -135,7 +135,8 @@ class SimWorker(Process):
         if verdict is None:
             return None
         if isinstance(verdict, Failure):
-            self.world.ledger.trouble(job)
+            if verdict.error.code != DoesNotFit.code:  # which is no accident, and passes when there is less of it at a time
+                self.world.ledger.trouble(job)
             return self.roster.failed(job, verdict.error, is_retryable=verdict.is_retryable)
         return self.roster.done(job, verdict, JobTimes(total_s=total_s, computed_s=total_s / 2))
 
@@ -148,6 +149,8 @@ class SimWorker(Process):
         found: Outcome | None = yield from self._patiently(lambda: self._outcome_of_before(job))
         if found is not None:
             return found
+        if self.world.ledger.hunger(job) > job.halvings:
+            raise MemoryError("the job holds more than this worker has")
         self.world.ledger.needs(job)
         yield from self._compute(job)
         if self.world.draws(self.world.habits.fail):

@@ -44,6 +44,7 @@ class World:
         memory_bytes: int = 1 << 30, is_one_machine: bool = True,
         max_receives: int = 5, n_coordinators: int = 1,
     ) -> None:  # fmt: skip
+        self.seed = seed
         self.random = random.Random(seed)
         self.habits = habits
         self.settings = settings
@@ -120,7 +121,7 @@ class World:
     def become_calm(self) -> None:
         """Faults stop from now on; what is under way stays as it is."""
         self.is_over = True
-        self.habits = CALM._replace(job_s=self.habits.job_s)
+        self.habits = CALM._replace(job_s=self.habits.job_s, hungry=self.habits.hungry)
         for service in (self.store, self.jobs, self.completions, self.operations, self.dead_jobs):
             service.habits = self.habits
         for process in (*self.workers, *self.coordinators, *self.terms()):

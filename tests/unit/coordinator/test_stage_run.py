@@ -113,9 +113,14 @@ def test_fair_shares_follow_the_work_and_not_the_number_of_jobs() -> None:
             return self.only
 
     dear, cheap = Ready("000000000000", 4.0), Ready("000000000001", 1.0)
-    served = [operation.id for operation, _ in FairShares().turns([dear, cheap], 50, 0.0)]
+    shares = FairShares()
+    assert list(shares.turns(1, 0.0)) == []
+    shares.wait(dear)
+    shares.wait(cheap)
+    served = [operation.id for operation, _ in shares.turns(50, 0.0)]
     assert served.count(cheap.id) == 4 * served.count(dear.id)
-    assert list(FairShares().turns([dear], 0, 0.0)) == []
+    assert list(shares.turns(0, 0.0)) == []
+    assert shares.is_waiting(dear)
 
 
 def hello(name: str, incarnation: str, memory_bytes: int = 100, flops: float = 1e9) -> WorkerHello:
