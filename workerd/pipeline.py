@@ -190,7 +190,9 @@ class Worker:
         try:
             if isinstance(verdict, Failure):
                 return self._roster.failed(job, verdict.error, is_retryable=verdict.is_retryable)
-            return self._roster.done(job, verdict, context.clock.times())
+            times = context.clock.times()
+            self._roster.note_speed(job, times)
+            return self._roster.done(job, verdict, times)
         except BadInput as error:  # too long to send
             return self._roster.refused(job, error)
 
@@ -244,8 +246,8 @@ class Worker:
         while True:
             await self._news()
             identity = self._roster.identity
-            if not self._watch.knows(identity.worker, identity.incarnation):
-                await self._tell(self._roster.hello())  # it was lost, or there is a new coordinator
+            if self._roster.has_news or not self._watch.knows(identity.worker, identity.incarnation):
+                await self._tell(self._roster.hello())  # another speed; or it was lost, or there is a new coordinator
             await self._tell(self._roster.heartbeat())
 
     async def _news(self) -> None:

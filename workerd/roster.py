@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from tilefleet.errors import BadInput, ErrorInfo
 from tilefleet.messages import (
+    Gemm,
     Job,
     JobDone,
     JobFailed,
@@ -18,6 +21,8 @@ from tilefleet.messages import (
 from workerd.context import Outcome
 
 REASON_CHARACTERS = 500  # of why a completion was refused: it must not be refused for the same
+TELLING_S = 0.5  # products that compute for less say little about a machine's speed
+NEWS = 0.1  # another speed than the one that was told, by more than this part of it
 
 
 class Identity(NamedTuple):
@@ -34,6 +39,7 @@ class Roster:
     def __init__(self, hello: WorkerHello) -> None:
         self.identity = Identity(hello.fleet, hello.worker, hello.incarnation)
         self._hello = hello
+        self._flops_per_s = hello.flops_per_s
         self._held: dict[str, Job] = {}
 
     def __len__(self) -> int:
@@ -55,7 +61,19 @@ class Roster:
         """It was completed, given back or lost."""
         self._held.pop(handle, None)
 
+    def note_speed(self, job: Job, times: JobTimes) -> None:
+        """Learn a worker's speed from products of float64: when it was measured, others may have kept the machine busy."""
+        work = job.work
+        if isinstance(work, Gemm) and work.product_dtype == "float64" and times.computed_s >= TELLING_S:
+            self._flops_per_s = times.flops / times.computed_s
+
+    @property
+    def has_news(self) -> bool:
+        """Whether its speed is no longer what ``hello`` told."""
+        return abs(self._flops_per_s / self._hello.flops_per_s - 1) > NEWS
+
     def hello(self) -> str:
+        self._hello = msgspec.structs.replace(self._hello, flops_per_s=self._flops_per_s)
         return encode(self._hello)
 
     def heartbeat(self) -> str:

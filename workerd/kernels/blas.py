@@ -95,18 +95,3 @@ def _products_library() -> str | None:
     files = [pool.filepath for pool in ThreadpoolController().lib_controllers if pool.user_api == "blas"]
     scipys = [file for file in files if "scipy" in file.lower() and "numpy" not in file.lower()]
     return scipys[0] if len(scipys) == 1 and len(files) > 1 else None
-
-
-def measure_flops(clock: Callable[[], float], size: int = 512, repeats: int = 3) -> float:
-    """float64 flop/s of one gemm on the threads set: the best of ``repeats`` products of ``size`` × ``size``.
-
-    ``clock`` gives seconds, like ``time.perf_counter``. A multiply-add counts as two.
-    """
-    a, c = np.full((size, size), 0.5), np.zeros((size, size))
-    accumulate(a, a, c)  # the first call starts BLAS's threads
-    best_s = float("inf")
-    for _ in range(repeats):
-        start_s = clock()
-        accumulate(a, a, c)
-        best_s = min(best_s, clock() - start_s)
-    return 2.0 * size**3 / max(best_s, 1e-9)

@@ -213,6 +213,8 @@ def test_the_planner_counts_on_the_smallest_memory_and_the_mean_speed() -> None:
     workers.hello(hello("b", "2", 300, 3e9), 0.0)
     facts = workers.facts()
     assert (facts.n_workers, facts.memory_bytes, facts.flops_per_s) == (2, 100, 2e9)
+    workers.hello(hello("a", "1", 100, 5e9), 1.0)
+    assert workers.facts().flops_per_s == 4e9, "one that learned better says so"
 
 
 def test_a_fleet_is_gathered_a_moment_after_the_last_but_not_long_after_the_first() -> None:

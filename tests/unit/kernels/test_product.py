@@ -165,7 +165,5 @@ def test_blas_lets_other_threads_run() -> None:
     assert ticks > 10
 
 
-def test_threads_and_flops() -> None:
+def test_threads() -> None:
     assert all(threads == 1 for threads in blas.set_threads(1).values())
-    ticks = iter(range(100))
-    assert blas.measure_flops(lambda: float(next(ticks)), size=16) == 2.0 * 16**3
