@@ -20,7 +20,7 @@ def begin(bench: Bench) -> dict[str, Any]:
     commit, is_changed = surroundings.commit()
     return {
         "schema": SCHEMA, "date": surroundings.today(), "commit": commit, "is_changed": is_changed, "is_quick": bench.is_quick,
-        "rounds": bench.rounds, "command": "python -m benchmarks " + shlex.join(sys.argv[1:]),
+        "rounds": bench.rounds, "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
         "machine": surroundings.machine(), "versions": surroundings.versions(), "works": {},
     }  # fmt: skip
 

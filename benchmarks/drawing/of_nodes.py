@@ -26,7 +26,7 @@ def draw(document: Document) -> Any:
     axes.vlines(counts, [up.low for up in ups], [up.high for up in ups], color=style.colour("tilefleet"), lw=1.2)
     for n, up in zip(counts, ups, strict=True):
         axes.annotate(f"{short(up.median)} ×", (n, up.median), (7, -12), textcoords="offset points", weight="bold")
-    axes.set(xlabel="nodes", xlim=(0, counts[-1] + 0.4), ylim=(0, counts[-1] + 0.4))
+    axes.set(xlabel="nodes", xlim=(0, counts[-1] + 0.6), ylim=(0, counts[-1] + 0.4))
     axes.set_xticks(counts)
     axes.set_yticks(range(counts[-1] + 1))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} ×")

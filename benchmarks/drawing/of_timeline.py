@@ -34,7 +34,7 @@ def draw(document: Document) -> Any:
     axes.set_yticks([place for place, _ in places], [word for _, word in places], color=style.INK)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set(xlim=(0, took_s * 1.06), ylim=(places[-1][0] + 0.7, -1.3))
+    axes.set(xlim=(0, took_s * 1.08), ylim=(places[-1][0] + 0.7, -1.3))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
     return figure
 
@@ -47,7 +47,8 @@ def _job(axes: Any, top: float, job: dict[str, Any], order: int) -> None:
     axes.broken_barh(
         [(began, ended - began)], (top - 0.55, len(PHASES) + 0.1), color=style.INK, alpha=0.05 + 0.05 * (order % 2), lw=0
     )
-    axes.annotate(job["job"], (began, top - 0.6), fontsize=7.5, color=style.FAINT, va="bottom", clip_on=True)
+    lines = 1 + order % 2  # as two begin close to each other
+    axes.annotate(job["job"], (began, top - 0.25 - 0.35 * lines), fontsize=7.5, color=style.FAINT, va="bottom", clip_on=True)
     for lane, (phase, (_, colour)) in enumerate(PHASES.items()):
         bars = merged([(first, last) for name, first, last in spans if name == phase])
         axes.broken_barh([(first, last - first) for first, last in bars], (top + lane - LANE / 2, LANE), color=colour, lw=0)
