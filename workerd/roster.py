@@ -22,6 +22,7 @@ from workerd.context import Outcome
 
 REASON_CHARACTERS = 500  # of why a completion was refused: it must not be refused for the same
 TELLING_S = 0.5  # products that compute for less say little about a machine's speed
+DEEP = 256  # and those with fewer terms say more about its memory
 NEWS = 0.1  # another speed than the one that was told, by more than this part of it
 
 
@@ -64,7 +65,9 @@ class Roster:
     def note_speed(self, job: Job, times: JobTimes) -> None:
         """Learn a worker's speed from products of float64: when it was measured, others may have kept the machine busy."""
         work = job.work
-        if isinstance(work, Gemm) and work.product_dtype == "float64" and times.computed_s >= TELLING_S:
+        if not isinstance(work, Gemm) or work.product_dtype != "float64":
+            return
+        if work.k1 - work.k0 >= DEEP and times.computed_s >= TELLING_S:
             self._flops_per_s = times.flops / times.computed_s
 
     @property

@@ -10,7 +10,10 @@ from tilefleet.messages import Gemm, JobTimes, WorkerHello, decode_worker
 from workerd.roster import Roster
 
 HELLO = msgspec.structs.replace(msgspec.convert(EXAMPLES["hello"], WorkerHello, from_attributes=True), flops_per_s=1e10)
-WORK = msgspec.structs.replace(msgspec.convert(GEMM, Gemm, from_attributes=True), product_dtype="float64")
+WORK = msgspec.structs.replace(msgspec.convert(GEMM, Gemm, from_attributes=True), product_dtype="float64", k0=0, k1=600)
+
+
+LONG = JobTimes(computed_s=2.0, flops=50_000_000_000)
 
 
 def told(roster: Roster) -> float:
@@ -22,7 +25,7 @@ def told(roster: Roster) -> float:
 def test_a_speed_that_was_measured_on_a_busy_machine_is_told_again_after_a_product() -> None:
     roster = Roster(HELLO)
     assert (roster.has_news, told(roster)) == (False, 1e10)
-    roster.note_speed(job(WORK), JobTimes(computed_s=2.0, flops=50_000_000_000))
+    roster.note_speed(job(WORK), LONG)
     assert roster.has_news
     assert (told(roster), roster.has_news) == (2.5e10, False)
     roster.note_speed(job(WORK), JobTimes(computed_s=2.0, flops=48_000_000_000))
@@ -30,13 +33,13 @@ def test_a_speed_that_was_measured_on_a_busy_machine_is_told_again_after_a_produ
 
 
 @pytest.mark.parametrize(
-    ("dtype", "times"),
+    ("dtype", "k", "times"),
     [
-        ("float64", JobTimes(computed_s=0.01, flops=50_000_000_000)), ("float64", JobTimes()),
-        ("int64", JobTimes(computed_s=2.0, flops=50_000_000_000)),
+        ("float64", 600, JobTimes(computed_s=0.01, flops=50_000_000_000)), ("float64", 600, JobTimes()),
+        ("float64", 0, JobTimes(computed_s=2.0)), ("float64", 8, LONG), ("int64", 600, LONG),
     ],
 )  # fmt: skip
-def test_what_is_short_or_of_another_type_says_nothing_of_its_speed(dtype: str, times: JobTimes) -> None:
+def test_what_is_short_thin_or_of_another_type_says_nothing_of_its_speed(dtype: str, k: int, times: JobTimes) -> None:
     roster = Roster(HELLO)
-    roster.note_speed(job(msgspec.structs.replace(WORK, product_dtype=dtype)), times)
+    roster.note_speed(job(msgspec.structs.replace(WORK, product_dtype=dtype, k1=k)), times)
     assert (roster.has_news, told(roster)) == (False, 1e10)
