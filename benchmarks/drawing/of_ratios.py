@@ -64,9 +64,8 @@ def _bar(axes: Any, place: float, peer: str, times: Spread) -> None:
 def _scale(axes: Any, found: list[Spread]) -> None:
     """Room for the words at both ends."""
     least, most = min(0.9, *(times.low for times in found)), max(1.1, *(times.high for times in found))
-    axes.set_xlim(least * 0.3, most * 1.9)
-    axes.set_xticks(
-        [tick for tick in (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if least * 0.45 <= tick <= most * 1.9]
-    )
+    left, right = least * 0.3, most * 1.9
+    axes.set_xlim(left, right)
+    axes.set_xticks([tick for tick in (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if left <= tick <= right])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} ×")
     axes.minorticks_off()

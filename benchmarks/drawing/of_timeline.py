@@ -47,8 +47,8 @@ def _job(axes: Any, top: float, job: dict[str, Any], order: int) -> None:
     axes.broken_barh(
         [(began, ended - began)], (top - 0.55, len(PHASES) + 0.1), color=style.INK, alpha=0.05 + 0.05 * (order % 2), lw=0
     )
-    lines = 1 + order % 2  # as two begin close to each other
-    axes.annotate(job["job"], (began, top - 0.25 - 0.35 * lines), fontsize=7.5, color=style.FAINT, va="bottom", clip_on=True)
+    above = 0.6 + 0.35 * (order % 2)  # as two may begin close to each other
+    axes.annotate(job["job"], (began, top - above), fontsize=7.5, color=style.FAINT, va="bottom", clip_on=True)
     for lane, (phase, (_, colour)) in enumerate(PHASES.items()):
         bars = merged([(first, last) for name, first, last in spans if name == phase])
         axes.broken_barh([(first, last - first) for first, last in bars], (top + lane - LANE / 2, LANE), color=colour, lw=0)
