@@ -4,7 +4,8 @@
 
     T = 16·f·(c(k)·u + 2·(c(n) + c(k))·u₆₄) · (|A|·β)  + underflow,      β_l = ‖B[l, :]‖₂
 
-**Honest rounding stays below.** With c(k)·u the relative error of a sum of k (f = 1; 4 for complex arithmetic), the row e of
+**Honest rounding stays below.** With c(k)·u the relative error of a sum of k (f = 1; 4 for complex arithmetic, whose sums of
+2k real products err by 2√2·c(k)·u of the moduli at most; |A| is |re| + |im| there, the norm that of moduli), the row e of
 rounding errors of C obeys ‖e‖₂ ≤ c(k)·u·‖(|A||B|)ᵢ‖₂ ≤ c(k)·u·(|A|β)ᵢ by the triangle inequality. The signs of x are
 random and independent of e, so |e·x| ≤ 16·‖e‖₂ but for a chance of 2·exp(-16²/8) < 3e-14 (Hoeffding, |x| ≤ 2). The check's
 own sums are made in float64, rounding u₆₄; their partial sums are by the same inequality within 16·(|A|β)ᵢ, so C·x, B·x and
@@ -29,7 +30,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tilefleet.errors import WrongResult
-from workerd.kernels.pieces import PIECE_ELEMENTS, pieces, shaped_like
+from workerd.kernels.pieces import PIECE_ELEMENTS, is_by_columns, pieces, shaped_like
 
 _CONFIDENCE = 16.0
 _NAN, _PLUS, _MINUS = 1, 2, 4
@@ -102,21 +103,36 @@ def work_dtype(dtype: np.dtype) -> np.dtype:
 
 def project(b: np.ndarray, x: np.ndarray, work: Workspace) -> tuple[np.ndarray, np.ndarray]:
     """``b[k, n] @ x[n]`` and the 2-norms of the rows of ``b``: (k,), (k,)."""
-    y, norms = np.zeros(b.shape[0], work.dtype), np.zeros(b.shape[0])
+    y, squares = np.zeros(b.shape[0], work.dtype), np.zeros(b.shape[0])
     for part in pieces(b):
         values = work.values(b[part])
         y[part[0]] += values @ x[part[1]]
-        norms[part[0]] = np.hypot(norms[part[0]], _row_norms(work.sizes(values)))
+        squares[part[0]] += _squares(values)
+    norms = np.sqrt(squares)
+    if (extreme := ~((squares > 1e-280) & (squares < 1e300))).any():  # squares may have under- or overflowed
+        norms[extreme] = _scaled_norms(b, extreme, work)[extreme]
     return y, norms
 
 
-def _row_norms(sizes: np.ndarray) -> np.ndarray:
-    squares = np.einsum("ij,ij->i", sizes, sizes)
-    if squares.size == 0 or (squares.min() > 1e-280 and squares.max() < 1e300):
-        return np.asarray(np.sqrt(squares))
-    largest = sizes.max(axis=1)  # squares may have under- or overflowed: scale the rows first
-    scaled = sizes / np.where(largest > 0, largest, 1.0)[:, None]
-    return np.asarray(largest * np.sqrt(np.einsum("ij,ij->i", scaled, scaled)))
+def _squares(values: np.ndarray) -> np.ndarray:
+    """Σ|element|² of each row."""
+    if not is_by_columns(values):
+        return np.asarray(np.vecdot(values, values).real)
+    parts = (values.real, values.imag) if values.dtype.kind == "c" else (values,)
+    return np.asarray(sum(np.einsum("ij,ij->i", part, part) for part in parts))
+
+
+def _scaled_norms(b: np.ndarray, wanted: np.ndarray, work: Workspace) -> np.ndarray:
+    """2-norms of the ``wanted`` rows of ``b``, whose squares are no normal numbers; those of others are of no use."""
+    norms = np.zeros(b.shape[0])
+    for part in pieces(b):
+        if not wanted[part[0]].any():
+            continue
+        sizes = work.sizes(work.values(b[part]))
+        largest = sizes.max(axis=1, initial=0.0)
+        scaled = sizes / np.where(largest > 0, largest, 1.0)[:, None]
+        norms[part[0]] = np.hypot(norms[part[0]], largest * np.sqrt(np.vecdot(scaled, scaled)))
+    return norms
 
 
 def apply(a: np.ndarray, y: np.ndarray, norms: np.ndarray, work: Workspace) -> tuple[np.ndarray, np.ndarray]:
@@ -152,13 +168,19 @@ class FloatCheck:
     def add(self, a: np.ndarray, b: np.ndarray, block: np.ndarray) -> None:
         """Take up a[rows, kc] @ b[kc, cols]; ``block`` is the sum of the panels before it."""
         with np.errstate(all="ignore"):
-            self._work.is_cleaning = not (is_finite(a) and is_finite(b))
-            if self._work.is_cleaning:
+            self._work.is_cleaning = False
+            sums, scale = self._through(a, b)
+            if not np.isfinite(scale).all() and not (is_finite(a) and is_finite(b)):
+                self._work.is_cleaning = True
                 self._set_aside(a, b, block)
-            y, norms = project(b, self._x, self._work)
-            sums, scale = apply(a, y, norms + np.finfo(np.float64).tiny, self._work)
+                sums, scale = self._through(a, b)
             self._sums += sums
             self.scale += scale
+
+    def _through(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``a @ (b @ x)`` and ``|a| @ β``; the second gives every element a positive weight: none that is not finite hides."""
+        y, norms = project(b, self._x, self._work)
+        return apply(a, y, norms + np.finfo(np.float64).tiny, self._work)
 
     def _set_aside(self, a: np.ndarray, b: np.ndarray, block: np.ndarray) -> None:
         """Take rows and columns that are not finite out of the residual."""
