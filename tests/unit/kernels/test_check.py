@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.kernels.examples import full_range, product_of
 from tilefleet.errors import WrongResult
 from workerd.kernels import integer_check
-from workerd.kernels.float_check import FloatCheck, check_vector
+from workerd.kernels.float_check import FloatCheck, Workspace, check_vector, project, work_dtype
 from workerd.kernels.integer_check import IntegerCheck
 from workerd.kernels.product import _compare_with_counts
 
@@ -184,6 +186,41 @@ def test_a_wrong_value_is_caught_in_finite_and_other_rows_and_columns(place: tup
         return
     block[place] = value
     with pytest.raises(WrongResult, match=f"row {place[0]} |\\({place[0]}, {place[1]}\\)"):
+        check.finish(block)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_norms_of_rows_whose_squares_are_no_numbers(dtype: str, order: Literal["C", "F"]) -> None:
+    dtype_ = np.dtype(dtype)
+    rows = np.random.default_rng(3).normal(size=(6, 5000)).astype(dtype_) * (1 + 1j if dtype_.kind == "c" else 1)
+    limit = float(np.finfo(dtype_).max)
+    sizes = np.array([1.0, 0.0, 1e-30, 1e30, limit / 1e4, 1e4 / limit])
+    b = np.asarray(rows * sizes[:, None], dtype_, order=order)
+    with np.errstate(all="ignore"):
+        _, norms = project(b, check_vector(5000, 1), Workspace(work_dtype(dtype_)))
+    wide = rows.astype(np.clongdouble if dtype_.kind == "c" else np.longdouble)
+    expected = np.sqrt((np.abs(wide) ** 2).sum(axis=1)).astype(float) * sizes
+    is_normal = sizes > 10 * float(np.finfo(dtype_).tiny)
+    np.testing.assert_allclose(norms[is_normal], expected[is_normal], rtol=1e-5 if dtype_.itemsize < 16 else 0.5)
+    assert (norms[is_normal] >= expected[is_normal] * (1 - 1e-5)).all()
+    assert norms[1] == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("is_in_a", [True, False])
+def test_what_is_not_finite_is_seen_though_it_meets_nothing_but_zeros(value: float, is_in_a: bool) -> None:
+    """0 · inf is NaN, in NumPy as here."""
+    a, b = np.ones((8, 20)), np.ones((20, 9))
+    if is_in_a:
+        a[3, 11], b[11] = value, 0
+    else:
+        b[11, 3], a[:, 11] = value, 0
+    check, block = float_check_of(a, b, 10)
+    assert np.isnan(block[3] if is_in_a else block[:, 3]).all()
+    check.finish(block)
+    block[3, 3] = 19.0
+    with pytest.raises(WrongResult, match=r"\(3, 3\)"):
         check.finish(block)
 
 
