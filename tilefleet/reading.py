@@ -23,6 +23,7 @@ from tilefleet.bounded import for_each
 from tilefleet.dtypes import parse_scalar
 from tilefleet.errors import BadInput, NotFound, TilefleetError
 from tilefleet.footprint import tiles_at_once
+from tilefleet.hedging import Hedge
 from tilefleet.matrix import MatrixRef, Rect, tile_key
 from tilefleet.store import Buffer, Store, Stores, is_of_store, path_of, said, shown, translated
 from tilefleet.zarr_format import CRC32C_BYTES
@@ -50,6 +51,7 @@ class Reader:
         self._stores = stores
         self._concurrency = concurrency
         self._handles = _Handles(stores)
+        self._hedge = Hedge()
 
     async def read(self, ref: MatrixRef, rect: Rect, *, out: np.ndarray | None = None) -> np.ndarray:
         """The elements of ``rect`` of the matrix as stored: C order, little-endian, ``ref.dtype``, shape ``rect.shape``.
@@ -77,10 +79,10 @@ class Reader:
         tiles = ref.grid.tiles_in(rect)
         if out is None and _is_one_tile(ref, rect) and store.path("") is None:
             i, j = next(tiles)
-            tile = await _fetch_tile(store, ref, i, j)
+            tile = await _fetch_tile(store, ref, i, j, self._hedge)
             return np.full(rect.shape, parse_scalar(ref.fill_value), ref.dtype) if tile is None else tile[: rect.rows]
         target = np.empty(rect.shape, ref.dtype) if out is None else out
-        paste = partial(_paste_tile, store, ref, rect, target)
+        paste = partial(_paste_tile, store, ref, rect, target, self._hedge)
         tile_bytes = ref.grid.tile[0] * ref.grid.tile[1] * np.dtype(ref.dtype).itemsize
         await for_each(tiles, paste, concurrency=tiles_at_once(tile_bytes, self._concurrency), name="read-tile")
         return target
@@ -149,14 +151,14 @@ class _Handles:
             self._arrays.pop(ref, None)
 
 
-async def _paste_tile(store: Store, ref: MatrixRef, rect: Rect, target: np.ndarray, index: tuple[int, int]) -> None:
+async def _paste_tile(store: Store, ref: MatrixRef, rect: Rect, target: np.ndarray, hedge: Hedge, index: tuple[int, int]) -> None:
     tile_rect = ref.grid.rect(*index)
     wanted = tile_rect.intersect(rect)
     part = target[wanted.slices_within(rect)]
     if (path := store.path(tile_key(*index))) is not None and part.strides[1] == part.itemsize:
         await in_thread_if_large(part.nbytes, _read_local, path, store, ref, index, wanted.slices_within(tile_rect), part)
         return
-    tile, inner = await _fetch_rows(store, ref, index, wanted)
+    tile, inner = await _fetch_rows(store, ref, index, wanted, hedge)
     if tile is None:
         part[...] = parse_scalar(ref.fill_value)
         return
@@ -204,30 +206,33 @@ def _told(shown_: str) -> Iterator[None]:
         raise translated(error, shown_) from error
 
 
-async def _fetch_rows(store: Store, ref: MatrixRef, index: tuple[int, int], wanted: Rect) -> tuple[np.ndarray | None, Rect]:
+async def _fetch_rows(
+    store: Store, ref: MatrixRef, index: tuple[int, int], wanted: Rect, hedge: Hedge
+) -> tuple[np.ndarray | None, Rect]:
     """Elements around ``wanted`` and the rectangle they cover: the whole tile, or fewer rows where no checksum forbids it."""
     tile_rect = ref.grid.rect(*index)
     if ref.layout == "raw+crc32c" or 2 * wanted.rows > ref.grid.tile[0]:
-        return await _fetch_tile(store, ref, *index), tile_rect
+        return await _fetch_tile(store, ref, *index, hedge), tile_rect
     band = Rect(wanted.row0, wanted.row1, tile_rect.col0, tile_rect.col1)
-    return await _fetch_band(store, ref, index, band), band
+    return await _fetch_band(store, ref, index, band, hedge), band
 
 
-async def _fetch_tile(store: Store, ref: MatrixRef, i: int, j: int) -> np.ndarray | None:
+async def _fetch_tile(store: Store, ref: MatrixRef, i: int, j: int, hedge: Hedge) -> np.ndarray | None:
     """Tile (i, j), verified, as a read-only array of the whole tile shape; None for a missing one of a foreign array.
 
     One that arrives damaged is fetched again: that may have happened on the way, not in the store.
     """
     for _ in range(FETCHES - 1):
         with suppress(BadInput):
-            return await _fetch_tile_once(store, ref, i, j)
-    return await _fetch_tile_once(store, ref, i, j)
+            return await _fetch_tile_once(store, ref, i, j, hedge)
+    return await _fetch_tile_once(store, ref, i, j, hedge)
 
 
-async def _fetch_tile_once(store: Store, ref: MatrixRef, i: int, j: int) -> np.ndarray | None:
+async def _fetch_tile_once(store: Store, ref: MatrixRef, i: int, j: int, hedge: Hedge) -> np.ndarray | None:
     key = tile_key(i, j)
+    tile_bytes = ref.grid.tile[0] * ref.grid.tile[1] * np.dtype(ref.dtype).itemsize
     try:
-        data = await store.get(key)
+        data = await hedge.read(tile_bytes, lambda: store.get(key))
     except NotFound:
         _refuse_missing(store, ref, key)
         return None
@@ -236,12 +241,12 @@ async def _fetch_tile_once(store: Store, ref: MatrixRef, i: int, j: int) -> np.n
     return tile
 
 
-async def _fetch_band(store: Store, ref: MatrixRef, index: tuple[int, int], band: Rect) -> np.ndarray | None:
+async def _fetch_band(store: Store, ref: MatrixRef, index: tuple[int, int], band: Rect, hedge: Hedge) -> np.ndarray | None:
     key, (tile_rows, tile_cols) = tile_key(*index), ref.grid.tile
     row_bytes = tile_cols * np.dtype(ref.dtype).itemsize
     first = (band.row0 - index[0] * tile_rows) * row_bytes
     try:
-        data = await store.get_range(key, first, first + band.rows * row_bytes)
+        data = await hedge.read(band.rows * row_bytes, lambda: store.get_range(key, first, first + band.rows * row_bytes))
     except NotFound:
         _refuse_missing(store, ref, key)
         return None
