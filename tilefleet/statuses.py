@@ -22,4 +22,6 @@ async def newest_status(store: Store, operation: str) -> OperationStatus | None:
         data = bytes(await store.get(key))
     except NotFound:  # deleted between the two
         return None
+    if not data:  # what a power failure may leave of a file
+        return None
     return from_json(data, OperationStatus, store.url_of(key))

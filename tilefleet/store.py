@@ -31,6 +31,7 @@ from tilefleet import aws, causes, skew
 from tilefleet.config import StoreSection
 from tilefleet.credentials import LAB_IS_OVER, LOOK_S, AccessDenied, ClockIsWrong, CredentialsExpired, Withheld, renewal
 from tilefleet.errors import BadInput, DoesNotFit, NotAllowed, NotFound, TilefleetError, Unreachable
+from tilefleet.replacing import write_whole
 
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential
@@ -121,7 +122,10 @@ class Store:
     async def put(self, key: str, data: Buffer) -> None:
         """Create or replace an object, atomically."""
         with self._errors(key):
-            await obstore.put_async(self._backend, self._full(key), data, use_multipart=False)
+            if (path := self.path(key)) is not None:
+                await asyncio.to_thread(write_whole, path, data)
+            else:
+                await obstore.put_async(self._backend, self._full(key), data, use_multipart=False)
 
     async def put_new(self, key: str, data: Buffer) -> bool:
         """Create an object, atomically. False, and no change, when the key was there."""
