@@ -28,6 +28,7 @@ PANEL_OVERHEAD_S = 0.003  # a panel's way through fetch, compute slot and check,
 PANEL_BYTES = 8 * 2**20  # of a file without tiles: as much as a tile of ours
 LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
 THIN_PANEL = 160  # lets a larger block into little memory; products by 128 took 7 % longer, by 192 2 to 6 %
+SPLIT_ROUNDS = (1, 2, 3)  # parts of k for each worker to try: where they are whole panels, all take alike
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
 
@@ -190,17 +191,17 @@ def _panels(shape: GemmShape, block: tuple[int, int]) -> list[int]:
 def _splits(
     shape: GemmShape, fleet: FleetFacts, tile: tuple[int, int], block: tuple[int, int], panel_k: int
 ) -> Iterator[GemmChoice]:
-    n_blocks = shape.n_blocks(block)
-    whole = _choice(shape, fleet, tile, block, panel_k, 1)
+    n_blocks, peak = shape.n_blocks(block), _peak(shape, tile, block, panel_k)
+    whole = _choice(shape, fleet, tile, block, panel_k, 1, peak)
     yield whole
     if 0 < n_blocks < fleet.n_workers and whole.job_s > 2 * MIN_SPLIT_JOB_S:
-        n_splits = min(ceil_div(2 * fleet.n_workers, n_blocks), ceil_div(shape.k, panel_k))
-        if n_splits > 1:
-            yield _choice(shape, fleet, tile, block, panel_k, n_splits)
+        most = ceil_div(shape.k, panel_k)
+        for n_splits in sorted({min(ceil_div(rounds * fleet.n_workers, n_blocks), most) for rounds in SPLIT_ROUNDS} - {1}):
+            yield _choice(shape, fleet, tile, block, panel_k, n_splits, peak)
 
 
 def _choice(
-    shape: GemmShape, fleet: FleetFacts, tile: tuple[int, int], block: tuple[int, int], panel_k: int, n_splits: int
+    shape: GemmShape, fleet: FleetFacts, tile: tuple[int, int], block: tuple[int, int], panel_k: int, n_splits: int, peak: int
 ) -> GemmChoice:
     m, n, k, itemsize = shape.m, shape.n, shape.k, shape.dtype.itemsize
     rows, cols = min(block[0], m), min(block[1], n)
@@ -213,11 +214,11 @@ def _choice(
     edges_s = ((rows + cols) * min(panel_k, split_k) + rows * cols) * itemsize / fleet.bytes_per_s
     job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S + ceil_div(split_k, panel_k) * PANEL_OVERHEAD_S
     waves = ceil_div(n_blocks * n_splits, fleet.n_workers)
-    reduce_s = (n_splits + 1) * m * n * itemsize / fleet.bytes_per_s / fleet.n_workers if n_splits > 1 else 0.0
+    added_s = (n_splits + 1) * m * n * itemsize / fleet.bytes_per_s / fleet.n_workers
+    reduce_s = added_s + 2 * JOB_OVERHEAD_S if n_splits > 1 else 0.0  # one stage more
     share = n_blocks / max(1, Grid((m, n), block).n_tiles)  # of the blocks, those that are computed
     read = share * (a_times * ceil_div(n, block[1]) * m * k + b_times * ceil_div(m, block[0]) * k * n)
     moved = int(read + m * n * (2 * n_splits + 1 if n_splits > 1 else 1))
-    peak = _peak(shape, tile, block, panel_k)
     n_bare = waves if peak > fleet.job_bytes else 1  # a job that has the memory alone hides no other's edges
     return GemmChoice(
         tile, block, panel_k, n_splits, split_k, peak, job_s + edges_s,

@@ -160,8 +160,8 @@ def test_tiles_that_come_whole_are_counted_for_each_panel() -> None:
     ample, scarce = (choose_gemm(shape, FleetFacts(memory_bytes=memory), 60.0) for memory in (4 << 30, 200 << 20))
     assert ample.panel_k == 1024
     assert scarce.bytes_moved >= ample.bytes_moved
-    thin = cost._choice(shape, FleetFacts(), (1024, 1024), (2048, 2048), 256, 1)
-    whole = cost._choice(shape, FleetFacts(), (1024, 1024), (2048, 2048), 1024, 1)
+    thin = cost._choice(shape, FleetFacts(), (1024, 1024), (2048, 2048), 256, 1, peak=0)
+    whole = cost._choice(shape, FleetFacts(), (1024, 1024), (2048, 2048), 1024, 1, peak=0)
     written = 8 * 8192**2
     assert thin.bytes_moved - written == 4 * (whole.bytes_moved - written)
 
