@@ -28,6 +28,7 @@ PANEL_OVERHEAD_S = 0.003  # a panel's way through fetch, compute slot and check,
 PANEL_BYTES = 8 * 2**20  # of a file without tiles: as much as a tile of ours
 LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
 THIN_PANEL = 160  # lets a larger block into little memory; products by 128 took 7 % longer, by 192 2 to 6 %
+AGAIN_S_PER_BYTE = 3e-10  # of a worker's time: it takes the cores from the arithmetic
 SPLIT_ROUNDS = (1, 2, 3)  # parts of k for each worker to try: where they are whole panels, all take alike
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
@@ -81,6 +82,8 @@ class GemmChoice(NamedTuple):
     peak_bytes: int
     job_s: float
     makespan_s: float
+    again_s: float
+    """What a job takes beyond ``job_s`` to read rows of tiles again; chooses between cuts that move the same bytes."""
     bytes_moved: int
 
 
@@ -123,8 +126,9 @@ def choose_gemm(shape: GemmShape, fleet: FleetFacts, job_target_s: float) -> Gem
     if not fitting:
         raise NeedsMemory(min(choice.peak_bytes for choice in choices))
     timely = [choice for choice in fitting if choice.job_s <= job_target_s] or [min(fitting, key=lambda c: c.job_s)]
-    best = min(choice.makespan_s for choice in timely)
-    return min((choice for choice in timely if choice.makespan_s <= best * 1.03), key=lambda c: (c.bytes_moved, c.makespan_s))
+    best_s = min(choice.makespan_s for choice in timely)
+    close = (choice for choice in timely if choice.makespan_s <= 1.03 * best_s)
+    return min(close, key=lambda c: (c.bytes_moved, c.makespan_s * (1 + c.again_s / c.job_s)))
 
 
 def _gemm_choices(shape: GemmShape, fleet: FleetFacts) -> Iterator[GemmChoice]:
@@ -213,6 +217,7 @@ def _choice(
     transfer_s = (a_times * rows + b_times * cols) * split_k * itemsize / fleet.bytes_per_s
     edges_s = ((rows + cols) * min(panel_k, split_k) + rows * cols) * itemsize / fleet.bytes_per_s
     job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S + ceil_div(split_k, panel_k) * PANEL_OVERHEAD_S
+    again_s = _again_s(shape, rows, cols, split_k, panel_k)
     waves = ceil_div(n_blocks * n_splits, fleet.n_workers)
     added_s = (n_splits + 1) * m * n * itemsize / fleet.bytes_per_s / fleet.n_workers
     reduce_s = added_s + 2 * JOB_OVERHEAD_S if n_splits > 1 else 0.0  # one stage more
@@ -222,8 +227,18 @@ def _choice(
     n_bare = waves if peak > fleet.job_bytes else 1  # a job that has the memory alone hides no other's edges
     return GemmChoice(
         tile, block, panel_k, n_splits, split_k, peak, job_s + edges_s,
-        waves * job_s + n_bare * edges_s + reduce_s, moved * itemsize,
+        waves * job_s + n_bare * edges_s + reduce_s, again_s, moved * itemsize,
     )  # fmt: skip
+
+
+def _again_s(shape: GemmShape, rows: int, cols: int, depth: int, panel_k: int) -> float:
+    """What local tiles cost of which a panel needs some columns: their rows are read whole for each panel."""
+    again = 0
+    for operand, axis, width in ((shape.template.a, 1, rows), (shape.template.b, 0, cols)):
+        matrix, stored_axis = operand.matrix, _stored_axis(operand, axis)
+        if matrix.tile is not None and matrix.url.startswith("file:") and matrix.layout == "raw" and stored_axis == 1:
+            again += width * (ceil_div(min(matrix.tile[1], shape.k), panel_k) - 1)
+    return again * depth * shape.dtype.itemsize * AGAIN_S_PER_BYTE
 
 
 def _times_fetched(operand: Operand, k_axis: int, panel_k: int) -> int:

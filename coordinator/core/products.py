@@ -33,7 +33,7 @@ def product_stages(
     out = msgspec.structs.replace(out, tile=choice.tile)
     stage = (SyrkStage if is_symmetric else GemmStage)(
         name="multiply", phase="compute", after=after, out=out, block=choice.block, a=a, b=b, panel_k=choice.panel_k,
-        product_dtype=product_dtype.name, epilogue=epilogue, peak_bytes=choice.peak_bytes, job_s=choice.job_s,
+        product_dtype=product_dtype.name, epilogue=epilogue, peak_bytes=choice.peak_bytes, job_s=choice.job_s + choice.again_s,
     )  # fmt: skip
     if choice.n_splits == 1:
         return (stage,)
