@@ -102,6 +102,8 @@ class Turn(msgspec.Struct, frozen=True):
     """By the owner's clock; it is renewed long before. 0: let go."""
     is_command: bool = True
     """A command at a person's hands; the keeper makes way for it."""
+    is_held: bool = False
+    """Whether its time came: every turn before it is over then, whatever is written of that one later."""
     v: int = 1
 
 

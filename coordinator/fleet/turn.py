@@ -14,6 +14,8 @@ import platform
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
+
 from coordinator.fleet.ports import Tell
 from coordinator.fleet.records import Turn
 from tilefleet import layout
@@ -47,14 +49,27 @@ class Holding:
     async def renew(self) -> None:
         """Show that this turn lives, and see who waits. Raises TilefleetError when the store is away."""
         numbers = await _numbers(self._store)
-        if self.number not in numbers:
+        later = [number for number in numbers if number > self.number]
+        if self.number not in numbers or await self._is_passed_over(later):
             self.is_lost = True
             return
-        if max(numbers) > self.number:
+        if later:
             self.is_wanted.set()
-        self.turn = Turn(self.turn.by, time.time() + DEAD_S, self.turn.is_command)
-        await self._store.put(layout.turn(self.number), to_json(self.turn))
+        await self._write(until=time.time() + DEAD_S)
         self._renewed = time.monotonic()
+
+    async def begin(self) -> None:
+        """Say that the time of this turn has come."""
+        self.turn = msgspec.structs.replace(self.turn, is_held=True)
+        await self._write(until=time.time() + DEAD_S)
+
+    async def _is_passed_over(self, later: list[int]) -> bool:
+        """Whether somebody who came later has begun: who removed this turn as dead, just before it was renewed once more."""
+        return any(turn is not None and turn.is_held for turn in [await _read(self._store, number) for number in later])
+
+    async def _write(self, until: float) -> None:
+        self.turn = msgspec.structs.replace(self.turn, until=until)
+        await self._store.put(layout.turn(self.number), to_json(self.turn))
 
     async def keep(self, say: Tell) -> None:
         """Renew it until it is lost; says so when the store does not let us."""
@@ -71,7 +86,7 @@ class Holding:
         """Leave it to the next."""
         with contextlib.suppress(TilefleetError, TimeoutError):
             async with asyncio.timeout(RENEW_S):
-                await self._store.put(layout.turn(self.number), to_json(Turn(self.turn.by, 0.0, self.turn.is_command)))
+                await self._write(until=0.0)
 
 
 @contextlib.asynccontextmanager
@@ -81,6 +96,7 @@ async def held(store: Store, by: str, tell: Tell, *, wait_s: float = WAIT_S) -> 
     holding = await _draw(store, Turn(by, time.time() + DEAD_S))
     async with _kept(holding, tell):
         await _wait_for_turn(store, holding, tell, wait_s)
+        await holding.begin()
         await _forget_older(store, holding.number)
         yield holding
 
@@ -96,6 +112,7 @@ async def held_if_free(store: Store, by: str, watching: Watching, say: Tell) -> 
         if await watching.alive_below(holding.number):
             yield None  # somebody was quicker
             return
+        await holding.begin()
         await _forget_older(store, holding.number)
         yield holding
 

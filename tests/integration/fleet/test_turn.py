@@ -93,8 +93,24 @@ async def test_who_waits_too_long_is_told_for_whom(store: Store) -> None:
 async def test_who_lost_its_turn_is_stopped_in_the_middle(store: Store) -> None:
     with pytest.raises(Unreachable, match="turn was lost"):
         async with held(store, "slept", silent) as holding:
-            await store.delete([layout.turn(holding.number)])  # as the next one does who takes it for dead
+            await asyncio.sleep(0.05)
+            await _pass_over(store, holding.number)
             await asyncio.sleep(10)
+
+
+async def test_who_renews_its_turn_just_as_it_is_passed_over_is_stopped_too(store: Store) -> None:
+    with pytest.raises(Unreachable, match="turn was lost"):
+        async with held(store, "slept", silent) as holding:
+            written = bytes(await store.get(layout.turn(holding.number)))
+            await _pass_over(store, holding.number)
+            await store.put(layout.turn(holding.number), written)
+            await asyncio.sleep(10)
+
+
+async def _pass_over(store: Store, number: int) -> None:
+    """As the next one does who takes a turn for dead."""
+    await store.put_new(layout.turn(number + 1), to_json(Turn("the next", until=4e9, is_held=True)))
+    await store.delete([layout.turn(number)])
 
 
 async def test_errors_and_cancels_of_the_work_itself_pass_through_and_let_go(store: Store) -> None:
