@@ -29,7 +29,7 @@ PANEL_BYTES = 8 * 2**20  # of a file without tiles: as much as a tile of ours
 LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
 THIN_PANEL = 160  # lets a larger block into little memory; products by 128 took 7 % longer, by 192 2 to 6 %
 AGAIN_S_PER_BYTE = 3e-10  # of a worker's time: it takes the cores from the arithmetic
-SPLIT_ROUNDS = (1, 2, 3)  # parts of k for each worker to try: where they are whole panels, all take alike
+SPLIT_ROUNDS = 3  # parts of k for each worker: enough that a slower one is given fewer
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
 
@@ -199,8 +199,8 @@ def _splits(
     whole = _choice(shape, fleet, tile, block, panel_k, 1, peak)
     yield whole
     if 0 < n_blocks < fleet.n_workers and whole.job_s > 2 * MIN_SPLIT_JOB_S:
-        most = ceil_div(shape.k, panel_k)
-        for n_splits in sorted({min(ceil_div(rounds * fleet.n_workers, n_blocks), most) for rounds in SPLIT_ROUNDS} - {1}):
+        n_splits = min(ceil_div(SPLIT_ROUNDS * fleet.n_workers, n_blocks), ceil_div(shape.k, panel_k))
+        if n_splits > 1:
             yield _choice(shape, fleet, tile, block, panel_k, n_splits, peak)
 
 
