@@ -23,6 +23,12 @@ from workerd.context import Outcome
 REASON_CHARACTERS = 500  # of why a completion was refused: it must not be refused for the same
 TELLING_S = 0.5  # products that compute for less say little about a machine's speed
 DEEP = 256  # and those with fewer terms say more about its memory
+TIMES_AS_FAST = {
+    "float64": 1.0,
+    "float32": 2.0,
+    "complex128": 1.0,
+    "complex64": 2.0,
+}  # as the planner has it
 NEWS = 0.1  # another speed than the one that was told, by more than this part of it
 
 
@@ -63,12 +69,12 @@ class Roster:
         self._held.pop(handle, None)
 
     def note_speed(self, job: Job, times: JobTimes) -> None:
-        """Learn a worker's speed from products of float64: when it was measured, others may have kept the machine busy."""
+        """Learn a worker's speed from its products: when it was measured, others may have kept the machine busy."""
         work = job.work
-        if not isinstance(work, Gemm) or work.product_dtype != "float64":
+        if not isinstance(work, Gemm) or work.product_dtype not in TIMES_AS_FAST:
             return
         if work.k1 - work.k0 >= DEEP and times.computed_s >= TELLING_S:
-            self._flops_per_s = times.flops / times.computed_s
+            self._flops_per_s = times.flops / times.computed_s / TIMES_AS_FAST[work.product_dtype]
 
     @property
     def has_news(self) -> bool:

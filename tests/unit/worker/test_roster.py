@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import pytest
 
+from coordinator.core.cost import FleetFacts, flop_s
 from tests.unit.golden.examples import EXAMPLES, GEMM, job
 from tilefleet.messages import Gemm, JobTimes, WorkerHello, decode_worker
-from workerd.roster import Roster
+from workerd.roster import TIMES_AS_FAST, Roster
 
 HELLO = msgspec.structs.replace(msgspec.convert(EXAMPLES["hello"], WorkerHello, from_attributes=True), flops_per_s=1e10)
 WORK = msgspec.structs.replace(msgspec.convert(GEMM, Gemm, from_attributes=True), product_dtype="float64", k0=0, k1=600)
@@ -30,6 +32,22 @@ def test_a_speed_that_was_measured_on_a_busy_machine_is_told_again_after_a_produ
     assert (told(roster), roster.has_news) == (2.5e10, False)
     roster.note_speed(job(WORK), JobTimes(computed_s=2.0, flops=48_000_000_000))
     assert not roster.has_news, "which is about the same"
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("complex128", 2.5e10), ("float32", 1.25e10), ("complex64", 1.25e10)])
+def test_products_of_other_floats_teach_what_float64_would_take(dtype: str, expected: float) -> None:
+    roster = Roster(HELLO)
+    roster.note_speed(job(msgspec.structs.replace(WORK, product_dtype=dtype)), LONG)
+    assert told(roster) == expected
+
+
+def test_the_planner_predicts_for_each_type_what_taught_the_speed() -> None:
+    """A job of any float type takes as long again as it took."""
+    for name, times in TIMES_AS_FAST.items():
+        dtype = np.dtype(name)
+        real_flops = LONG.flops / (4 if dtype.kind == "c" else 1)
+        fleet = FleetFacts(flops_per_s=LONG.flops / LONG.computed_s / times)
+        assert flop_s(real_flops, dtype, fleet) == LONG.computed_s
 
 
 @pytest.mark.parametrize(
