@@ -254,7 +254,7 @@ def _written(ref: MatrixRef, rect: Rect) -> int:
 
 
 def _tiles(ref: MatrixRef, rect: Rect) -> int:
-    return _in_flight(ref, rect) * _tile_bytes(ref) if ref.tile is not None and ref.dtype is not None else 0
+    return _in_flight(ref, rect) * tile_bytes(ref) if ref.tile is not None and ref.dtype is not None else 0
 
 
 def _in_flight(ref: MatrixRef, rect: Rect) -> int:
@@ -263,14 +263,15 @@ def _in_flight(ref: MatrixRef, rect: Rect) -> int:
         return 0
     tm, tn = ref.grid.tile
     up, across = (rect.row1 - 1) // tm - rect.row0 // tm + 1, (rect.col1 - 1) // tn - rect.col0 // tn + 1
-    at_once = CONCURRENCY if ref.layout == "codec" else tiles_at_once(_tile_bytes(ref))  # zarr-python has its own mind about it
+    at_once = CONCURRENCY if ref.layout == "codec" else tiles_at_once(tile_bytes(ref))  # zarr-python has its own mind about it
     return min(at_once, up * across)
 
 
-def _tile_bytes(ref: MatrixRef) -> int:
+def tile_bytes(ref: MatrixRef) -> int:
+    """Length of the elements of a whole tile."""
     return ref.grid.tile[0] * ref.grid.tile[1] * np.dtype(str(ref.dtype)).itemsize
 
 
-def tiles_at_once(tile_bytes: int, concurrency: int = CONCURRENCY) -> int:
+def tiles_at_once(n_bytes: int, concurrency: int = CONCURRENCY) -> int:
     """How many tiles of that size may be in flight for one operand."""
-    return max(1, min(concurrency, IN_FLIGHT_BYTES // max(1, tile_bytes)))
+    return max(1, min(concurrency, IN_FLIGHT_BYTES // max(1, n_bytes)))

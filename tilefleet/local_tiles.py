@@ -17,6 +17,7 @@ import google_crc32c
 import numpy as np
 
 from tilefleet.matrix import MatrixRef
+from tilefleet.replacing import staged
 from tilefleet.zarr_format import CRC32C_BYTES
 
 STEP_BYTES = 2**19  # stays in the second-level cache from the read to its checksum
@@ -147,29 +148,16 @@ def create_tile(path: Path, ref: MatrixRef, bands: Iterable[np.ndarray]) -> int 
 
     The bytes written; None, and no change, when there was a file of that name. Raises OSError, and what ``bands`` raises.
     """
-    staged, fd = _staged(path)
+    name, fd = staged(path)
     try:
         with os.fdopen(fd, "wb", buffering=0):
             n_bytes = _write_tile(fd, ref, bands)
-        os.link(staged, path)
+        os.link(name, path)
     except FileExistsError:
         return None
     finally:
-        staged.unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
     return n_bytes
-
-
-def _staged(path: Path) -> tuple[Path, int]:
-    """A new file beside ``path``, under a name that obstore does not list: it stages what it writes in the same way."""
-    for number in itertools.count(1):
-        staged = path.with_name(f"{path.name}#{number}")
-        try:
-            return staged, os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        except FileExistsError:  # of another attempt, which goes on or was killed
-            continue
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    raise AssertionError
 
 
 def _write_tile(fd: int, ref: MatrixRef, bands: Iterable[np.ndarray]) -> int:

@@ -22,7 +22,7 @@ from tilefleet import layout, local_tiles
 from tilefleet.bounded import for_each
 from tilefleet.dtypes import parse_scalar
 from tilefleet.errors import BadInput, NotFound, TilefleetError
-from tilefleet.footprint import tiles_at_once
+from tilefleet.footprint import tile_bytes, tiles_at_once
 from tilefleet.hedging import Hedge
 from tilefleet.matrix import MatrixRef, Rect, tile_key
 from tilefleet.store import Buffer, Store, Stores, is_of_store, path_of, said, shown, translated
@@ -83,8 +83,7 @@ class Reader:
             return np.full(rect.shape, parse_scalar(ref.fill_value), ref.dtype) if tile is None else tile[: rect.rows]
         target = np.empty(rect.shape, ref.dtype) if out is None else out
         paste = partial(_paste_tile, store, ref, rect, target, self._hedge)
-        tile_bytes = ref.grid.tile[0] * ref.grid.tile[1] * np.dtype(ref.dtype).itemsize
-        await for_each(tiles, paste, concurrency=tiles_at_once(tile_bytes, self._concurrency), name="read-tile")
+        await for_each(tiles, paste, concurrency=tiles_at_once(tile_bytes(ref), self._concurrency), name="read-tile")
         return target
 
     # ---- npy --------------------------------------------------------------------------------------------------------
@@ -230,9 +229,8 @@ async def _fetch_tile(store: Store, ref: MatrixRef, i: int, j: int, hedge: Hedge
 
 async def _fetch_tile_once(store: Store, ref: MatrixRef, i: int, j: int, hedge: Hedge) -> np.ndarray | None:
     key = tile_key(i, j)
-    tile_bytes = ref.grid.tile[0] * ref.grid.tile[1] * np.dtype(ref.dtype).itemsize
     try:
-        data = await hedge.read(tile_bytes, lambda: store.get(key))
+        data = await hedge.read(tile_bytes(ref), lambda: store.get(key))
     except NotFound:
         _refuse_missing(store, ref, key)
         return None

@@ -11,16 +11,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import itertools
 import os
 import re
-import secrets
 import sys
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-_NOT_WHOLE = re.compile(r"#\d+\Z")  # as obstore names them, which leaves them out of its lists
+_NOT_WHOLE = re.compile(r"#\d+\Z")  # as ``staged`` and obstore name them
 
 
 def write_whole(path: Path, data: Any) -> None:
@@ -32,24 +33,37 @@ def write_whole(path: Path, data: Any) -> None:
         raise ValueError(f"{path.name} is the name of a file that is not whole yet")
     if path.is_dir():  # which could be exchanged, too
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    temporary = path.with_name(f"{path.name}#{secrets.randbelow(10**9)}")
+    temporary, fd = staged(path)
     try:
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            write_all(file, data)
+        if _exchanged(temporary, path):
+            temporary.unlink()
+        else:
+            temporary.replace(path)  # from here on that name may be another writer's
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def staged(path: Path) -> tuple[Path, int]:
+    """A new file beside ``path``, its directories with it, under a name that obstore does not list: it stages in the same way."""
+    for number in itertools.count(1):
+        temporary = path.with_name(f"{path.name}#{number}")
         try:
-            _write(temporary, data)
+            return temporary, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:  # of another attempt, which goes on or was killed
+            continue
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(temporary, data)
-        if not _exchanged(temporary, path):
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    raise AssertionError
 
 
-def _write(path: Path, data: Any) -> None:
-    with path.open("xb", buffering=0) as file:
-        rest = memoryview(data).cast("B")
-        while rest:
-            rest = rest[file.write(rest) :]
+def write_all(file: FileIO, data: Any) -> None:
+    """Every byte, however few a call takes."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _exchanged(one: Path, other: Path) -> bool:

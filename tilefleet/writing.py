@@ -28,6 +28,7 @@ from tilefleet.footprint import tiles_at_once
 from tilefleet.formats import csv
 from tilefleet.matrix import MatrixRef, Rect, tile_key
 from tilefleet.reading import FETCH_BYTES, in_thread_if_large
+from tilefleet.replacing import write_all
 from tilefleet.store import Buffer, Store, Stores, path_of, shown, translated
 from tilefleet.zarr_format import CRC32C_BYTES, METADATA_KEY, metadata_json, operation_of
 
@@ -273,7 +274,7 @@ async def write_file(pieces: AsyncIterator[Buffer | Path], out: Path, operation:
 
 def _append(file: FileIO, piece: Buffer | Path) -> None:
     if not isinstance(piece, Path):
-        _write(file, piece)
+        write_all(file, piece)
         return
     with piece.open("rb", buffering=0) as part:
         if hasattr(os, "copy_file_range"):  # in the kernel: half the time of reading and writing
@@ -281,13 +282,7 @@ def _append(file: FileIO, piece: Buffer | Path) -> None:
                 while os.copy_file_range(part.fileno(), file.fileno(), FETCH_BYTES):
                     pass
         while data := part.read(FETCH_BYTES):
-            _write(file, data)
-
-
-def _write(file: FileIO, data: Buffer) -> None:
-    rest = memoryview(data).cast("B")
-    while rest:
-        rest = rest[file.write(rest) :]
+            write_all(file, data)
 
 
 def _appear(temporary: Path, out: Path, *, is_overwrite: bool) -> None:

@@ -23,12 +23,8 @@ from workerd.context import Outcome
 REASON_CHARACTERS = 500  # of why a completion was refused: it must not be refused for the same
 TELLING_S = 0.5  # products that compute for less say little about a machine's speed
 DEEP = 256  # and those with fewer terms say more about its memory
-TIMES_AS_FAST = {
-    "float64": 1.0,
-    "float32": 2.0,
-    "complex128": 1.0,
-    "complex64": 2.0,
-}  # as the planner has it
+# Real operations in the time of one of float64, as coordinator.core.cost has it.
+TIMES_AS_FAST = {"float64": 1.0, "float32": 2.0, "complex128": 1.0, "complex64": 2.0}
 NEWS = 0.1  # another speed than the one that was told, by more than this part of it
 
 

@@ -13,8 +13,6 @@ from workerd.roster import TIMES_AS_FAST, Roster
 
 HELLO = msgspec.structs.replace(msgspec.convert(EXAMPLES["hello"], WorkerHello, from_attributes=True), flops_per_s=1e10)
 WORK = msgspec.structs.replace(msgspec.convert(GEMM, Gemm, from_attributes=True), product_dtype="float64", k0=0, k1=600)
-
-
 LONG = JobTimes(computed_s=2.0, flops=50_000_000_000)
 
 
