@@ -6,7 +6,6 @@ than the output and ``concurrency`` fetches are held; what takes the CPU longer 
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -26,9 +25,9 @@ from tilefleet.footprint import tile_bytes, tiles_at_once
 from tilefleet.hedging import Hedge
 from tilefleet.matrix import MatrixRef, Rect, tile_key
 from tilefleet.store import Buffer, Store, Stores, is_of_store, path_of, said, shown, translated
+from tilefleet.threads import in_thread, in_thread_if_large
 from tilefleet.zarr_format import CRC32C_BYTES
 
-THREAD_BYTES = 2**20  # a crc and a copy of 1 MiB take 0.2 ms: below it a thread costs more than it saves
 FETCH_BYTES = 8 * 2**20  # ranged reads of 8–16 MiB in parallel fill a NIC
 FETCHES = 3  # of a tile that arrives damaged
 HANDLES = 32  # of foreign arrays: an operation reads three at most, and opening one takes a request
@@ -69,7 +68,7 @@ class Reader:
         if ref.format == "npy":
             return await self._read_npy(ref, rect, out)
         if ref.layout == "codec":
-            return await asyncio.to_thread(self._read_codec, ref, rect, out)
+            return await in_thread(self._read_codec, ref, rect, out)
         return await self._read_tiles(ref, rect, out)
 
     # ---- raw Zarr tiles ---------------------------------------------------------------------------------------------
@@ -368,10 +367,3 @@ def _open_array(stores: Stores, ref: MatrixRef) -> Any:
         return zarr.open_array(LocalStore(path_of(ref.url), read_only=True), mode="r")
     store = stores.open(ref.url)
     return zarr.open_array(ObjectStore(store.backend, read_only=True), path=store.prefix, mode="r")
-
-
-async def in_thread_if_large(n_bytes: int, function: Any, *arguments: Any) -> Any:
-    """Calls ``function``: here when it touches little, in a thread when it would hold up the event loop."""
-    if n_bytes < THREAD_BYTES:
-        return function(*arguments)
-    return await asyncio.to_thread(function, *arguments)

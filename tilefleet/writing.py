@@ -27,9 +27,10 @@ from tilefleet.errors import AlreadyExists, NotFound
 from tilefleet.footprint import tiles_at_once
 from tilefleet.formats import csv
 from tilefleet.matrix import MatrixRef, Rect, tile_key
-from tilefleet.reading import FETCH_BYTES, in_thread_if_large
+from tilefleet.reading import FETCH_BYTES
 from tilefleet.replacing import write_all
 from tilefleet.store import Buffer, Store, Stores, path_of, shown, translated
+from tilefleet.threads import in_thread_if_large
 from tilefleet.zarr_format import CRC32C_BYTES, METADATA_KEY, metadata_json, operation_of
 
 T = TypeVar("T")

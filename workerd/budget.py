@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from tilefleet.errors import DoesNotFit
 from tilefleet.quantities import format_bytes
+from workerd.spares import Spares
 
 
 class Budget:
@@ -21,6 +22,8 @@ class Budget:
         """``overhead_bytes`` is what the process uses beside its jobs; the refusal of a job that is too big adds it."""
         self.limit_bytes = limit_bytes
         self.free_bytes = limit_bytes
+        self.spares = Spares()
+        """Buffers in memory that no job holds."""
         self._overhead_bytes = overhead_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
@@ -44,7 +47,7 @@ class Budget:
 
     async def _acquire(self, n_bytes: int) -> None:
         if not self._waiting and n_bytes <= self.free_bytes:
-            self.free_bytes -= n_bytes
+            self._take(n_bytes)
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((n_bytes, granted))
@@ -61,12 +64,16 @@ class Budget:
         self.free_bytes += n_bytes
         self._grant()
 
+    def _take(self, n_bytes: int) -> None:
+        self.free_bytes -= n_bytes
+        self.spares.keep_within(self.free_bytes)
+
     def _grant(self) -> None:
         while self._waiting:
             n_bytes, granted = self._waiting[0]
             if not granted.cancelled():
                 if n_bytes > self.free_bytes:
                     return
-                self.free_bytes -= n_bytes
+                self._take(n_bytes)
                 granted.set_result(None)
             self._waiting.popleft()

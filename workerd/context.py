@@ -28,6 +28,7 @@ from tilefleet.reading import Reader
 from tilefleet.store import Buffer, Store, Stores, path_of
 from tilefleet.writing import write_tiles
 from workerd.compute import Compute
+from workerd.spares import Spares
 
 STORE_PATIENCE_S = 30.0  # a store that is away for longer fails the attempt; the coordinator sends another
 DENIED_PATIENCE_S = 60.0  # so does a permission that is missing for longer: four attempts, perhaps on other nodes, outlast a slip
@@ -91,6 +92,7 @@ class Surroundings(NamedTuple):
     compute: Compute
     allow_local_files: bool
     concurrency: int
+    spares: Spares
     is_cancelled: Callable[[str], bool] = lambda _operation: False
 
 
@@ -107,6 +109,11 @@ class Context:
     def stores(self) -> Stores:
         """For library calls that open several places; ``locate`` each first, it says whether that is allowed."""
         return self._around.stores
+
+    @property
+    def spares(self) -> Spares:
+        """Buffers that earlier jobs left."""
+        return self._around.spares
 
     @property
     def seed(self) -> int:

@@ -36,8 +36,9 @@ log = structlog.get_logger()
 SLOTS = 2  # one job computes, one fetches
 UNREPORTED = 20  # completions that may wait for a queue that is away before no more jobs are taken
 POLL_S = 2.0  # of a long poll: a drain waits for it; 1.3 million polls a month cost half a dollar
-PREFETCH_PAUSE_S = 0.05  # before a job beside the first is asked for, so that an idle worker's waiting poll wins
+PREFETCH_PAUSE_S = 0.05  # before a job beside one that runs is asked for, so that an idle worker's waiting poll wins
 BYE_S = 3.0  # for the last word
+SPARES_S = 60.0  # after a job's end its buffers are kept for another
 FLUSH_S = 10.0  # for the last completions on the way out
 
 
@@ -64,6 +65,7 @@ class Worker:
         """Of the drain, by the loop's clock."""
         self._hurried = asyncio.Event()
         self._reason = ""
+        self._busy_at = 0.0
         self._taken = asyncio.Event()
         self._is_ready = False
 
@@ -120,7 +122,7 @@ class Worker:
             for message in received:
                 await self._take(message, began, tasks)
             if received and len(self._running) == 1:
-                await self._sleep(PREFETCH_PAUSE_S)
+                await asyncio.wait(self._running, timeout=PREFETCH_PAUSE_S)
             await self._room.wait()
 
     async def _until_wanted(self) -> None:
@@ -245,10 +247,19 @@ class Worker:
         await self._tell(self._roster.hello())
         while True:
             await self._news()
+            self._rest()
             identity = self._roster.identity
             if self._roster.has_news or not self._watch.knows(identity.worker, identity.incarnation):
                 await self._tell(self._roster.hello())  # another speed; or it was lost, or there is a new coordinator
             await self._tell(self._roster.heartbeat())
+
+    def _rest(self) -> None:
+        """Keep memory for a while after the last job only."""
+        now = asyncio.get_running_loop().time()
+        if self._running:
+            self._busy_at = now
+        elif now - self._busy_at > SPARES_S:
+            self._budget.spares.keep_within(0)
 
     async def _news(self) -> None:
         """Wait for the next heartbeat: a quarter of the interval after a job was taken, so that the coordinator knows soon

@@ -58,10 +58,10 @@ async def run(config: Config, configured: Callable[[], Config], start_timeout_s:
         )
         log.info("worker_measured", memory_bytes=memory_bytes, base_bytes=base_bytes, flops_per_s=flops, bytes_per_s=reading)
         hello = WorkerHello(config.fleet.name, name, incarnation, __version__, own.cores, memory_bytes, flops, reading, SLOTS)
-        around = Surroundings(
-            stores, config.store.url, reader, Compute(), config.store.allow_local_files, config.worker.concurrency
-        )
         budget = Budget(memory_bytes, overhead_bytes=own.memory_bytes - memory_bytes)
+        around = Surroundings(
+            stores, config.store.url, reader, Compute(), config.store.allow_local_files, config.worker.concurrency, budget.spares
+        )
         worker = Worker(config, queues, hello, budget, around, ControlWatch(store))
         _handle_signals(worker.stop, lambda: _reload(worker.reload, config, configured, name))
         is_clean = await worker.run()

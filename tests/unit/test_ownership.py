@@ -33,6 +33,7 @@ from tilefleet.writing import join_parts, publish_zarr, write_tiles
 from workerd.compute import Compute
 from workerd.context import Context, Surroundings
 from workerd.jobs import dispatch
+from workerd.spares import Spares
 
 A = np.arange(12.0).reshape(3, 4)
 WHOLE = Rect(0, 3, 0, 4)
@@ -57,7 +58,7 @@ class Scene:
         await self.fleet.delete([layout.open_mark(operation)])
 
     def context(self, operation: str) -> Context:
-        around = Surroundings(self.stores, self.fleet.url, Reader(self.stores), Compute(), False, 4)
+        around = Surroundings(self.stores, self.fleet.url, Reader(self.stores), Compute(), False, 4, Spares())
         return Context(Job("fleet", operation, "publish", 0, 0, 1, 0, Publish(self.ref, operation)), around)
 
     async def publish(self, operation: str) -> None:

@@ -7,14 +7,16 @@ end, after the check.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import aclosing
 from functools import partial
 
 import numpy as np
 
-from tilefleet.dtypes import parse_dtype, parse_scalar
+from tilefleet.dtypes import kind_of, parse_dtype, parse_scalar
 from tilefleet.matrix import Rect
 from tilefleet.messages import Epilogue, Gemm, Syrk
+from tilefleet.threads import in_thread
 from workerd.context import Context, Outcome, prefetched
 from workerd.kernels import elementwise
 from workerd.kernels.product import BlockProduct, mirror
@@ -25,29 +27,34 @@ async def run(work: Gemm, context: Context) -> Outcome:
 
     Of a symmetric product, its transpose across the diagonal too; exactly symmetric, as in NumPy.
     """
-    product = await streamed(work, context)
+    memory = context.spares.take(work.rect.size, parse_dtype(work.product_dtype)) if kind_of(work.product_dtype) in "fc" else None
+    product = await streamed(work, context, memory)
     block, worst = await context.compute(product.finish, "checked")
     block = await apply_epilogue(work.epilogue, block, work.rect, context)
     if isinstance(work, Syrk) and len(work.outputs) == 1:
         await context.compute(partial(mirror, block))
     for rect in work.outputs:
         await context.write(work.out, rect, block if rect == work.rect else block.T)
+    if memory is not None:
+        context.spares.leave(memory)
     return Outcome(check_worst=worst)
 
 
-async def streamed(work: Gemm, context: Context) -> BlockProduct:
-    """The product of ``work.rect``, all its panels added, not finished yet."""
+async def streamed(work: Gemm, context: Context, memory: np.ndarray | None = None) -> BlockProduct:
+    """The product of ``work.rect``, all its panels added, not finished yet. ``memory``: as of ``BlockProduct``."""
     rect = work.rect
     a_dtype, b_dtype, dtype = (parse_dtype(str(n)) for n in (work.a.matrix.dtype, work.b.matrix.dtype, work.product_dtype))
     depth = work.k1 - work.k0
-    product = await context.compute(partial(BlockProduct, rect.rows, rect.cols, depth, a_dtype, b_dtype, dtype, context.seed))
-    panel_k = max(1, min(work.panel_k, depth))
-    buffers = [(np.empty(rect.rows * panel_k, a_dtype), np.empty(panel_k * rect.cols, b_dtype)) for _ in range(2)]
+    product = await in_thread(BlockProduct, rect.rows, rect.cols, depth, a_dtype, b_dtype, dtype, context.seed, memory=memory)
+    panel_k, take = max(1, min(work.panel_k, depth)), context.spares.take
+    buffers = [(take(rect.rows * panel_k, a_dtype), take(panel_k * rect.cols, b_dtype)) for _ in range(2)]
     starts = range(work.k0, work.k1, panel_k)
     fetches = [partial(_fetch, work, context, (k, min(k + panel_k, work.k1)), buffers[n % 2]) for n, k in enumerate(starts)]
     async with aclosing(prefetched(fetches)) as panels:
         async for a, b in panels:
             await context.compute(partial(product.add, a, b))
+    for buffer in itertools.chain(*buffers):
+        context.spares.leave(buffer)
     context.clock.count("flops", 2 * rect.size * depth * (4 if dtype.kind == "c" else 1))
     return product
 

@@ -19,7 +19,8 @@ class BlockProduct:
     """Accumulates one block: ``add`` panels in any order, then ``finish`` once.
 
     rows, cols: shape of the block. k: how many columns of A will pass in all (for the bounds of the check).
-    product_dtype: the dtype of NumPy's ``A @ B`` for these dtypes. seed: makes the check's vectors.
+    product_dtype: the dtype of NumPy's ``A @ B`` for these dtypes. seed: makes the check's vectors. memory: rows × cols
+    elements of that dtype in which a block of floats is to lie, whatever was in them; others have memory of their own.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class BlockProduct:
         product_dtype: np.dtype,
         seed: int,
         is_checked: bool = True,
+        memory: np.ndarray | None = None,
     ) -> None:
         if np.result_type(a_dtype, b_dtype) != product_dtype:
             raise ValueError(f"{a_dtype} @ {b_dtype} is not {product_dtype} in NumPy")
         self._sum: _FloatSum | _IntegerSum | _BoolSum
         if product_dtype.kind in "fc":
-            self._sum = _FloatSum(rows, cols, k, product_dtype, seed, is_checked)
+            block = np.empty(rows * cols, product_dtype) if memory is None else memory
+            self._sum = _FloatSum(block.reshape(rows, cols), k, seed, is_checked)
         elif product_dtype.kind == "b":
             self._sum = _BoolSum(rows, cols, seed, is_checked)
         else:
@@ -61,18 +64,25 @@ class BlockProduct:
 
 
 class _FloatSum:
-    def __init__(self, rows: int, cols: int, k: int, dtype: np.dtype, seed: int, is_checked: bool) -> None:
-        self._block = np.zeros((rows, cols), dtype)
-        self.check = FloatCheck(rows, cols, k, dtype, seed) if is_checked else None
+    def __init__(self, block: np.ndarray, k: int, seed: int, is_checked: bool) -> None:
+        self._block, self._is_cleared = block, False
+        self.check = FloatCheck(block.shape[0], block.shape[1], k, block.dtype, seed) if is_checked else None
 
     def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        self._clear()
         if self.check is not None:
             self.check.add(a, b, self._block)
         dtype = self._block.dtype
         blas.accumulate(a.astype(dtype, order="K", copy=False), b.astype(dtype, order="K", copy=False), self._block)
 
     def finish(self) -> tuple[np.ndarray, float | None]:
+        self._clear()
         return self._block, None if self.check is None else self.check.finish(self._block)
+
+    def _clear(self) -> None:
+        if not self._is_cleared:
+            self._block.fill(0)
+            self._is_cleared = True
 
 
 class _IntegerSum:

@@ -19,6 +19,7 @@ from tilefleet.writing import write_tiles
 from workerd.compute import Compute
 from workerd.context import Context, Outcome, Surroundings
 from workerd.jobs import dispatch
+from workerd.spares import Spares
 
 OPERATION = ALPHABET[:12]
 
@@ -32,7 +33,7 @@ class Bench:
         self.url = file_url(directory / "store")
         self.stores = Stores(StoreSection())
         self.store: Store = self.stores.open(self.url)
-        self.around = Surroundings(self.stores, self.url, Reader(self.stores), Compute(), False, 16)
+        self.around = Surroundings(self.stores, self.url, Reader(self.stores), Compute(), False, 16, Spares())
         self.cancelled: set[str] = set()
 
     def ref(self, name: str, shape: tuple[int, int], dtype: str, tile: tuple[int, int] = (32, 48)) -> MatrixRef:
