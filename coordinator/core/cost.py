@@ -29,7 +29,7 @@ PANEL_BYTES = 8 * 2**20  # of a file without tiles: as much as a tile of ours
 LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
 THIN_PANEL = 160  # lets a larger block into little memory; products by 128 took 7 % longer, by 192 2 to 6 %
 AGAIN_S_PER_BYTE = 3e-10  # of a worker's time: it takes the cores from the arithmetic
-SPLIT_ROUNDS = 3  # parts of k for each worker: enough that a slower one is given fewer
+SPLIT_ROUNDS = 2  # parts of k for each worker: a slower one may be given fewer, and each part is written and read once more
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
 
