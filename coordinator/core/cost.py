@@ -30,6 +30,7 @@ LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
 THIN_PANEL = 160  # lets a larger block into little memory; products by 128 took 7 % longer, by 192 2 to 6 %
 AGAIN_S_PER_BYTE = 3e-10  # of a worker's time: it takes the cores from the arithmetic
 SPLIT_ROUNDS = 2  # parts of k for each worker: a slower one may be given fewer, and each part is written and read once more
+LOCAL_WRITE = 3.0  # times as long as to read the same bytes: pages for a new file, and its checksums
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
 
@@ -215,7 +216,8 @@ def _choice(
     a_times, b_times = _times_fetched(shape.template.a, 1, panel_k), _times_fetched(shape.template.b, 0, panel_k)
     arithmetic_s = flop_s(gemm_flops(rows, cols, split_k), shape.dtype, fleet)
     transfer_s = (a_times * rows + b_times * cols) * split_k * itemsize / fleet.bytes_per_s
-    edges_s = ((rows + cols) * min(panel_k, split_k) + rows * cols) * itemsize / fleet.bytes_per_s
+    written = rows * cols * (LOCAL_WRITE if shape.template.out.url.startswith("file:") else 1.0)
+    edges_s = ((rows + cols) * min(panel_k, split_k) + written) * itemsize / fleet.bytes_per_s
     job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S + ceil_div(split_k, panel_k) * PANEL_OVERHEAD_S
     again_s = _again_s(shape, rows, cols, split_k, panel_k)
     waves = ceil_div(n_blocks * n_splits, fleet.n_workers)

@@ -5,6 +5,7 @@ The fleet here is a "remote" one whose store is a directory, so that local files
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -308,6 +309,19 @@ async def test_beacons_keep_a_wait_alive_whatever_their_clock_says(client: Clien
     now += 50
     with pytest.raises(Unreachable, match="no coordinator was heard for 60 s"):
         await watch.check()
+
+
+async def test_a_change_on_this_machine_ends_a_pause(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    operation = await client.multiply(A, B)
+    for name in ("FIRST_DELAY_S", "LAST_DELAY_S"):
+        monkeypatch.setattr(operation_module, name, 3600.0)
+    watch = operation_module.Watch(client.session, operation.id)
+    pause = asyncio.create_task(watch.pause())
+    await asyncio.sleep(0.05)
+    assert not pause.done()
+    await finish(client, operation, A @ B)
+    async with asyncio.timeout(30):
+        await pause
 
 
 async def test_waiting_ends_when_the_operation_is_deleted(client: Client) -> None:
