@@ -45,6 +45,8 @@ async def attempt(context: Context, budget: Budget) -> Verdict:
             context.checkpoint()
             outcome = together([await dispatch.run(work, context) for work in works])
     except Exception as error:  # noqa: BLE001 - a job must not take the worker with it
+        if isinstance(error, MemoryError):
+            budget.spares.keep_within(0)
         return _failure(job, error, context.clock.times())
     _log_done(job, outcome, context.clock.times(), len(works))
     log.debug("job_spans", **name_of(job), spans=context.clock.spans())

@@ -14,9 +14,9 @@ import pytest
 from tests.acceptance.deployment import QUICK, Place, place
 
 CONFIG = QUICK.replace('job_target = "500 ms"', 'job_target = "60 s"') + '[local]\nworkers = 1\nmemory = "1 GiB"\n'
-N, K = 5000, 256
+N, K = 3600, 6000  # so deep that one job is planned: two would have to share what is left
 MIB = 2**20
-LEFT_BYTES = 120 * MIB  # the block of the one job that is planned takes 191 MiB, and a quarter of it 48
+LEFT_BYTES = 90 * MIB  # the block of that job takes 99 MiB, and a quarter of it 25
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux changes the limits of a process that runs")
 
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux chan
 def here(tmp_path: Path) -> Iterator[Place]:
     with place(tmp_path, CONFIG) as made:
         rng = np.random.default_rng(1)
-        np.save(made.directory / "a.npy", rng.integers(-9, 9, (N, K)).astype(float))
-        np.save(made.directory / "b.npy", rng.integers(-9, 9, (K, N)).astype(float))
+        for name, shape in (("a", (N, K)), ("b", (K, N))):
+            np.save(made.directory / f"{name}.npy", rng.integers(-9, 9, shape).astype(float))
         made.output("local", "up")
         yield made
 
@@ -36,7 +36,7 @@ def test_what_memory_does_not_suffice_for_is_done_in_smaller_parts(here: Place) 
     resource.prlimit(worker, resource.RLIMIT_DATA, (data_bytes(worker) + LEFT_BYTES, resource.RLIM_INFINITY))
     operation = here.json("multiply", "a.npy", "b.npy")["id"]
     failed = [line for line in here.log("w1") if line["event"] == "job_failed"]
-    assert {line["code"] for line in failed} == {"does_not_fit"}
+    assert {(line["job"], line["code"]) for line in failed} == {("multiply/0", "does_not_fit")}
     assert "Unable to allocate" in failed[0]["error"]
     assert any(line.get("parts", 1) > 1 for line in here.log("w1") if line["event"] == "job_done")
     assert here.deployment.children["w1"] == worker, "it lives"

@@ -97,11 +97,11 @@ def test_a_job_that_kills_whoever_takes_it_is_given_up_by_name_and_the_fleet_sur
     assert status.state == "failed"
     assert status.error is not None
     assert f"of operation {operation} was given up after 4 attempts: worker w" in status.error.sentence
-    letter = next(one for one in here.json("dead", "list")["letters"] if one["operation"] == operation)
-    assert letter["reason"] == status.error.sentence
+    letters = [one for one in here.json("dead", "list")["letters"] if one["operation"] == operation]
+    letter = next(one for one in letters if one["reason"] == status.error.sentence)  # the queue may have given up others
     assert '"type":"gemm"' in letter["body"]
     assert "nobody would wait for it" in " ".join(here.run("dead", "redrive", letter["name"]).stderr.split())
-    here.output("dead", "purge", letter["name"], "--yes")
+    here.output("dead", "purge", *(one["name"] for one in letters), "--yes")
     assert here.output("dead", "list") == "no dead letters"
     kept_product(here)
     here.assert_clean(operation)
