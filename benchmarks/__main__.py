@@ -64,13 +64,15 @@ def main() -> int:
 
 
 def publish(document: dict[str, Any]) -> None:
-    """Write the report and the plots: of a full run into the repository, of a quick one below ``.work``."""
-    from benchmarks import report
+    """Write the report and the plots: of a full run into the repository, README's table too; of a quick one below ``.work``."""
+    from benchmarks import readme, report
     from benchmarks.drawing import draw_all
 
     to = places.WORK if document["is_quick"] else places.HERE
     report.write(document, to / places.REPORT.name, draw_all(document, to / places.PLOTS.name))
     say(f"Written: {to / places.REPORT.name}, and plots beside it")
+    if not document["is_quick"]:
+        readme.write(document, places.ROOT / "README.md")
 
 
 def choose(names: list[str], known: dict[str, Work]) -> list[Work]:

@@ -30,6 +30,7 @@ LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
 THIN_PANEL = 160  # lets a larger block into little memory; products by 128 took 7 % longer, by 192 2 to 6 %
 AGAIN_S_PER_BYTE = 3e-10  # of a worker's time: it takes the cores from the arithmetic
 SPLIT_ROUNDS = 2  # parts of k for each worker: a slower one may be given fewer, and each part is written and read once more
+FRESH_S_PER_BYTE = 2e-10  # of blocks in memory that a worker touches for the first time: the kernel clears 1 to 10 GB/s
 LOCAL_WRITE = 3.0  # times as long as to read the same bytes: pages for a new file, and its checksums
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
@@ -226,10 +227,12 @@ def _choice(
     share = n_blocks / max(1, Grid((m, n), block).n_tiles)  # of the blocks, those that are computed
     read = share * (a_times * ceil_div(n, block[1]) * m * k + b_times * ceil_div(m, block[0]) * k * n)
     moved = int(read + m * n * (2 * n_splits + 1 if n_splits > 1 else 1))
-    n_bare = waves if peak > fleet.job_bytes else 1  # a job that has the memory alone hides no other's edges
+    is_alone = peak > fleet.job_bytes  # a job that has the memory alone hides no other's edges
+    n_bare = waves if is_alone else 1
+    fresh_s = rows * cols * itemsize * (1 if is_alone else min(waves, SLOTS)) * FRESH_S_PER_BYTE
     return GemmChoice(
         tile, block, panel_k, n_splits, split_k, peak, job_s + edges_s,
-        waves * job_s + n_bare * edges_s + reduce_s, again_s, moved * itemsize,
+        waves * job_s + n_bare * edges_s + reduce_s + fresh_s, again_s, moved * itemsize,
     )  # fmt: skip
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import compare, record, report
+from benchmarks import compare, places, readme, record, report
 from benchmarks.catalogue import works
 from benchmarks.goals import goals
 from benchmarks.pool import Pool
@@ -92,3 +93,13 @@ def test_a_run_that_was_stopped_goes_on_where_it_is_the_same_run(tmp_path: Path)
         assert record.resume(path, bench)["works"] == {"small": {"cases": []}}
         with pytest.raises(SystemExit, match="another rounds than this run would have"):
             record.resume(path, Bench(3, True, print, pool))
+
+
+def test_the_table_in_the_readme_is_that_of_the_run_in_results_md(tmp_path: Path) -> None:
+    said = re.search(r"at commit (\w+)", places.REPORT.read_text())
+    assert said is not None
+    (kept,) = places.RESULTS.glob(f"*-{said[1]}.json")
+    copy, original = tmp_path / "README.md", places.ROOT / "README.md"
+    copy.write_text(original.read_text())
+    readme.write(json.loads(kept.read_text()), copy)
+    assert copy.read_text() == original.read_text()
