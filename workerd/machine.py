@@ -17,7 +17,7 @@ from tilefleet.errors import BadConfig
 from tilefleet.quantities import format_bytes
 
 MIB = 2**20
-MARGIN = 0.10  # of worker.memory: HTTP buffers, fragmentation, what the interpreter allocates while it works
+MARGIN = 0.05  # of worker.memory: HTTP buffers, fragmentation, what the interpreter allocates while it works
 LATER_IMPORTS_BYTES = 64 * MIB  # pyarrow and zarr are imported by the first job that needs them
 SMALLEST_BUDGET_BYTES = 72 * MIB  # joining the parts of a result, which every operation with -o ends in (footprint.py)
 

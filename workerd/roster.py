@@ -25,7 +25,7 @@ TELLING_S = 0.5  # products that compute for less say little about a machine's s
 DEEP = 256  # and those with fewer terms say more about its memory
 # Real operations in the time of one of float64, as coordinator.core.cost has it.
 TIMES_AS_FAST = {"float64": 1.0, "float32": 2.0, "complex128": 1.0, "complex64": 2.0}
-NEWS = 0.1  # another speed than the one that was told, by more than this part of it
+NEWS = 0.03  # another speed than the one that was told, by more than this part of it
 
 
 class Identity(NamedTuple):

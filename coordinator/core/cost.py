@@ -8,6 +8,7 @@ better and end sooner: the planner weighs both with what the workers measured of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ LEAST_PANEL = 256  # columns: BLAS is at its best from about there on
 THIN_PANEL = 160  # lets a larger block into little memory; products by 128 took 7 % longer, by 192 2 to 6 %
 AGAIN_S_PER_BYTE = 3e-10  # of a worker's time: it takes the cores from the arithmetic
 SPLIT_ROUNDS = 2  # parts of k for each worker: a slower one may be given fewer, and each part is written and read once more
+DEPTH_STEP = 32  # columns, by which panels are made deeper to use what memory is left
 FRESH_S_PER_BYTE = 2e-10  # of blocks in memory that a worker touches for the first time: the kernel clears 1 to 10 GB/s
 LOCAL_WRITE = 3.0  # times as long as to read the same bytes: pages for a new file, and its checksums
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
@@ -140,8 +142,10 @@ def _gemm_choices(shape: GemmShape, fleet: FleetFacts) -> Iterator[GemmChoice]:
             if shape.is_symmetric and up != across:
                 continue
             block = (up * tile[0], across * tile[1])
-            for panel_k in _panels(shape, block):
-                yield from _splits(shape, fleet, tile, block, panel_k)
+            found = [choice for depth in _panels(shape, block) for choice in _splits(shape, fleet, tile, block, depth)]
+            yield from found
+            if depth := _depth_between(found, fleet.memory_bytes):
+                yield from _splits(shape, fleet, tile, block, depth)
 
 
 def _tiles(shape: GemmShape, fleet: FleetFacts) -> Iterator[tuple[int, int]]:
@@ -192,6 +196,16 @@ def _panels(shape: GemmShape, block: tuple[int, int]) -> list[int]:
         depths.add(max(LEAST_PANEL, deepest))
     depths.add(min(THIN_PANEL, *depths))
     return sorted({max(1, min(depth, shape.k)) for depth in depths})
+
+
+def _depth_between(choices: list[GemmChoice], memory_bytes: int) -> int | None:
+    """How deep panels may be that use the memory which the deepest of these that fit leave, where the next deeper ones do not."""
+    peaks = sorted({(choice.panel_k, choice.peak_bytes) for choice in choices})
+    for (fitting, least), (too_deep, most) in itertools.pairwise(peaks):
+        if least <= memory_bytes < most:
+            deeper = (too_deep - fitting) * (memory_bytes - least) // (most - least) // DEPTH_STEP * DEPTH_STEP
+            return fitting + deeper if deeper else None
+    return None
 
 
 def _splits(

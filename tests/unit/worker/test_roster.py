@@ -28,7 +28,7 @@ def test_a_speed_that_was_measured_on_a_busy_machine_is_told_again_after_a_produ
     roster.note_speed(job(WORK), LONG)
     assert roster.has_news
     assert (told(roster), roster.has_news) == (2.5e10, False)
-    roster.note_speed(job(WORK), JobTimes(computed_s=2.0, flops=48_000_000_000))
+    roster.note_speed(job(WORK), JobTimes(computed_s=2.0, flops=49_000_000_000))
     assert not roster.has_news, "which is about the same"
 
 
