@@ -35,6 +35,8 @@ from tilefleet.zarr_format import CRC32C_BYTES, METADATA_KEY, metadata_json, ope
 
 T = TypeVar("T")
 
+COPY_BYTES = 2**18  # through a buffer that stays in the core's cache: half of the time of os.copy_file_range
+
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # file systems without hard links
 
 
@@ -277,13 +279,10 @@ def _append(file: FileIO, piece: Buffer | Path) -> None:
     if not isinstance(piece, Path):
         write_all(file, piece)
         return
+    buffer = memoryview(bytearray(COPY_BYTES))
     with piece.open("rb", buffering=0) as part:
-        if hasattr(os, "copy_file_range"):  # in the kernel: half the time of reading and writing
-            with suppress(OSError):  # between file systems that cannot; what it copied until then counts
-                while os.copy_file_range(part.fileno(), file.fileno(), FETCH_BYTES):
-                    pass
-        while data := part.read(FETCH_BYTES):
-            write_all(file, data)
+        while n_bytes := part.readinto(buffer):
+            write_all(file, buffer[:n_bytes])
 
 
 def _appear(temporary: Path, out: Path, *, is_overwrite: bool) -> None:

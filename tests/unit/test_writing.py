@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import filecmp
 import gzip
 import io
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -193,25 +191,6 @@ async def test_joining_twice_or_at_once_is_harmless(
     assert (gzip.decompress(out.read_bytes()) if is_gzip else out.read_bytes()) == JOINED
     assert names_in(out.parent) == ["a.csv.gz"]
     assert out.stat().st_mode & 0o444
-
-
-@pytest.mark.parametrize("n_copied", [0, 1])
-async def test_parts_are_joined_where_the_kernel_cannot_copy(
-    stores: Stores, directory_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_copied: int
-) -> None:
-    parts, copied = await put_parts(directory_store), 0
-
-    def copy(source: int, to: int, _n_bytes: int) -> int:
-        nonlocal copied
-        if copied >= n_copied:
-            raise OSError(errno.EXDEV, "between file systems")
-        copied += 1
-        return os.write(to, os.read(source, 1))
-
-    monkeypatch.setattr(os, "copy_file_range", copy, raising=False)
-    out = tmp_path / "a.csv"
-    await join_parts(stores, parts, 3, b"head\n", file_url(out), operation="op", is_overwrite=False)
-    assert out.read_bytes() == JOINED
 
 
 async def test_an_attempt_that_a_faster_one_sweeps_away_is_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
