@@ -181,6 +181,7 @@ class Worker:
         verdict = await attempt(context, self._budget)
         body, instead = self._report(job, context, verdict), partial(self._roster.refused, job)
         self._outbox.post(Letter(handle, body, partial(self._forget, handle), instead))
+        self._busy_at = asyncio.get_running_loop().time()
         task = asyncio.current_task()
         if task is not None:
             self._running.discard(task)
@@ -255,10 +256,7 @@ class Worker:
 
     def _rest(self) -> None:
         """Keep memory for a while after the last job only."""
-        now = asyncio.get_running_loop().time()
-        if self._running:
-            self._busy_at = now
-        elif now - self._busy_at > SPARES_S:
+        if not self._running and asyncio.get_running_loop().time() - self._busy_at > SPARES_S:
             self._budget.spares.keep_within(0)
 
     async def _news(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 MOST = 10  # two sets of two panels and a block, of two jobs
-MOST_TOO_LARGE = 2  # times: of a buffer that is larger than what is asked for
 
 
 class Spares:
@@ -25,19 +24,16 @@ class Spares:
         return sum(buffer.nbytes for buffer in self._buffers)
 
     def take(self, size: int, dtype: np.dtype) -> np.ndarray:
-        """A one-dimensional array of ``size`` elements, whatever was in them."""
+        """A one-dimensional array of ``size`` elements, whatever was in them: never more memory than the job was granted."""
         n_bytes = size * dtype.itemsize
-        fitting = [buffer for buffer in self._buffers if n_bytes <= buffer.nbytes <= MOST_TOO_LARGE * n_bytes]
-        if not fitting:
-            return np.empty(n_bytes, np.uint8).view(dtype)
-        smallest = min(fitting, key=lambda buffer: buffer.nbytes)
-        self._buffers = [buffer for buffer in self._buffers if buffer is not smallest]
-        return smallest[:n_bytes].view(dtype)
+        for index, buffer in enumerate(self._buffers):
+            if buffer.nbytes == n_bytes:
+                return self._buffers.pop(index).view(dtype)
+        return np.empty(size, dtype)
 
     def leave(self, buffer: np.ndarray) -> None:
         """For the next ``take``; ``buffer`` came from one."""
-        whole = buffer.base if isinstance(buffer.base, np.ndarray) else buffer
-        self._buffers = [*self._buffers, whole][-MOST:]
+        self._buffers = [*self._buffers, buffer.view(np.uint8)][-MOST:]
 
     def keep_within(self, n_bytes: int) -> None:
         """Free what is more than that, the oldest first."""

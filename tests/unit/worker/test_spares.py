@@ -24,16 +24,15 @@ def test_what_was_left_is_taken_again_once() -> None:
     assert not np.shares_memory(other, first) and not np.shares_memory(other, second)
 
 
-def test_the_smallest_that_is_large_enough_is_taken_whole_when_it_is_left_again() -> None:
+def test_a_job_never_takes_more_than_it_asks_for() -> None:
+    """Its memory was granted to the byte."""
     spares = Spares()
-    small, large = spares.take(60, F64), spares.take(100, F64)
-    spares.leave(small)
-    spares.leave(large)
-    part = spares.take(55, F64)
-    assert part.shape == (55,) and np.shares_memory(part, small)
-    assert not np.shares_memory(spares.take(49, F64), large)  # less than half of it: it stays for what needs it
-    spares.leave(part)
-    assert spares.n_bytes == small.nbytes + large.nbytes
+    left = spares.take(60, F64)
+    spares.leave(left)
+    for size in (59, 61):
+        assert not np.shares_memory(spares.take(size, F64), left)
+    assert spares.n_bytes == left.nbytes
+    assert np.shares_memory(spares.take(60, F64), left) and spares.n_bytes == 0
 
 
 def test_the_oldest_go_when_there_are_too_many_or_memory_is_needed() -> None:
