@@ -53,22 +53,31 @@ class Gate:
         if environ.get("PATH_INFO", "").startswith("/moto-api"):
             return _refuse(start_response, HTTPStatus.FORBIDDEN, "AccessDenied", "the stand-in has no admin pages")
         if signed[2] == "sqs":
-            return self._in_turn(environ, start_response)
+            return self._of_queues(environ, start_response)
         if "HTTP_IF_NONE_MATCH" in environ:
-            with self._turn:
-                return self._application(environ, start_response)
+            return self._in_turn(environ, start_response)
         return self._application(environ, start_response)
 
-    def _in_turn(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        n_bytes = int(environ.get("CONTENT_LENGTH") or 0)
-        if n_bytes > MAX_REQUEST_BYTES:
+    def _of_queues(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if int(environ.get("CONTENT_LENGTH") or 0) > MAX_REQUEST_BYTES:
             return _refuse(start_response, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "InvalidRequest", "the request is too large")
-        body = environ["wsgi.input"].read(n_bytes)  # before the turn: a slow sender holds up nobody
-        environ["wsgi.input"] = io.BytesIO(body)
+        answer = self._in_turn(environ, start_response)
         with self._turn:
-            answer = self._application(environ, start_response)
             self._turn.notify_all()  # a message may have come, or come back
         return answer
+
+    def _in_turn(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        received = _body(environ)  # before the turn: a sender that is slow, or gone, holds up nobody
+        with self._turn:
+            return self._application(environ | {"wsgi.input": io.BytesIO(received)}, start_response)
+
+
+def _body(environ: Environ) -> bytes:
+    length = environ.get("CONTENT_LENGTH")
+    read = environ["wsgi.input"].read
+    if length:
+        return bytes(read(int(length)))
+    return bytes(read()) if environ.get("wsgi.input_terminated") else b""  # in chunks, or none
 
 
 def _refuse(start_response: Any, status: HTTPStatus, code: str, text: str) -> Iterable[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,6 +112,18 @@ def test_without_an_access_key_it_says_so() -> None:
     assert run.returncode != 0
     assert "AWS_ACCESS_KEY_ID" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+async def test_a_put_that_stops_in_its_body_holds_up_nobody(moto_server: Server, fleet: str) -> None:
+    """As of a node that was switched off in the middle of sending a tile."""
+    address = moto_server.endpoint_url.removeprefix("http://")
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port))) as half:
+        head = f"PUT /b/k HTTP/1.1\r\nHost: {address}\r\nAuthorization: {signed_by(ACCESS_KEY).replace('/sqs/', '/s3/')}"
+        half.sendall(f"{head}\r\nIf-None-Match: *\r\nContent-Length: 1000\r\n\r\nabc".encode())
+        await asyncio.sleep(0.3)
+        async with SqsQueues(QueuesSection(endpoint_url=moto_server.endpoint_url), fleet) as queues:
+            await asyncio.wait_for(queues.ensure(), 10)
 
 
 async def test_nothing_is_lost_or_given_twice_between_senders_and_consumers(moto_server: Server, fleet: str) -> None:
