@@ -1,24 +1,23 @@
 """Arrays to lines of CSV, pure on bytes.
 
-The rule: Arrow's texts of numbers, which are the shortest that read back bit for bit. How it is fast: of float64 within
-[1e-5, 1e10) msgspec writes the same texts, as lines of JSON in less than half the time; what it would write in another way is
-put in between as Arrow writes it, unless there is much of that.
+The rule: Arrow's texts of numbers, which are the shortest that read back bit for bit. How it is fast: orjson writes arrays as
+JSON in a sixth of the time, and most numbers in the same text; those that it would write in another way are put in between as
+Arrow writes them, unless there are many of them.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _PIECE_ELEMENTS = 2**17  # elements encoded at a time
-_LEAST, _TOO_LARGE = 1e-5, 1e10  # magnitudes of float64 that Arrow and msgspec write without an exponent
-_MOST_RAW = 16  # one in so many elements may be written otherwise before Arrow had better write them all
-_ENCODER = msgspec.json.Encoder()
+_SMALL, _LEAST, _TOO_LARGE = 1e-6, 1e-5, 1e10  # magnitudes of floats that both write alike: [0, small) and [least, too large)
+_MOST_OTHERS = 16  # one in so many elements may be written otherwise before Arrow had better write them all
 
 
 def encode(block: np.ndarray) -> bytes:
@@ -33,29 +32,50 @@ def encode(block: np.ndarray) -> bytes:
     return b"".join(_encode_rows(block[row : row + step]) for row in range(0, block.shape[0], step))
 
 
-def _encode_rows(block: np.ndarray) -> bytes:
+def _encode_rows(block: np.ndarray) -> bytes | bytearray:
     block = np.ascontiguousarray(block, block.dtype.newbyteorder("="))
-    if block.dtype == np.float64:
-        is_exact = _is_written_alike(block)
-        if np.count_nonzero(is_exact) * _MOST_RAW >= (_MOST_RAW - 1) * block.size:
-            return _encode_with_msgspec(block, is_exact)
+    if block.dtype.kind == "b":
+        block = block.view(np.uint8)
+    if block.dtype.kind in "iu":
+        return _lines(bytearray(_json(block)))
+    if block.dtype.kind == "f":
+        others = ~_is_written_alike(block)
+        if np.count_nonzero(others) * _MOST_OTHERS <= block.size:
+            return _encode_with_orjson(block, others)
     return _encode_with_arrow(block)
 
 
 def _is_written_alike(block: np.ndarray) -> np.ndarray:
-    """Where msgspec writes the same text as Arrow does; both write the shortest digits, with an exponent at other magnitudes."""
+    """Where orjson writes the same text as Arrow does; both write the shortest digits, with an exponent at other magnitudes."""
     magnitude = np.abs(block)
-    is_exact: np.ndarray = ((magnitude >= _LEAST) & (magnitude < _TOO_LARGE)) | (magnitude == 0)
-    return is_exact
+    is_alike: np.ndarray = (magnitude < _SMALL) | ((magnitude >= _LEAST) & (magnitude < _TOO_LARGE))
+    return is_alike
 
 
-def _encode_with_msgspec(block: np.ndarray, is_exact: np.ndarray) -> bytes:
-    rows: list[list[float | msgspec.Raw]] = block.tolist()
-    at = np.nonzero(~is_exact)
-    if len(at[0]):
-        for i, j, text in zip(*(index.tolist() for index in at), _texts(block[at]).to_pylist(), strict=True):
-            rows[i][j] = msgspec.Raw(text)
-    return _ENCODER.encode_lines(rows).translate(None, b"[]")
+def _encode_with_orjson(block: np.ndarray, others: np.ndarray) -> bytearray:
+    if not others.any():
+        return _lines(bytearray(_json(block)))
+    text = _json(np.where(others, block.dtype.type(np.nan), block))
+    nulls = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("n")).tolist()
+    texts = (other.encode() for other in _texts(block[others]).to_pylist())
+    between = (text[end + len("null") : start] for end, start in itertools.pairwise([*nulls, len(text)]))
+    return _lines(bytearray().join([text[: nulls[0]], *itertools.chain.from_iterable(zip(texts, between, strict=True))]))
+
+
+def _json(block: np.ndarray) -> bytes:
+    """``[[1.5,2.5],[3.5,null]]``; null where there is no number."""
+    import orjson
+
+    return orjson.dumps(block, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _lines(text: bytearray) -> bytearray:
+    """Rows as JSON has them, as lines; the text is used up."""
+    characters = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(characters == ord("]"))[:-1]
+    characters[ends[:-1] + 1] = ord("[")  # the commas between rows
+    characters[ends] = ord("\n")
+    return text.translate(None, b"[]")
 
 
 def _encode_with_arrow(block: np.ndarray) -> bytes:
@@ -75,8 +95,6 @@ def _texts(flat: np.ndarray) -> pa.StringArray:
 
     if flat.dtype.kind == "c":
         return _complex_texts(flat.astype(np.complex128))
-    if flat.dtype.kind == "b":
-        flat = flat.view(np.uint8)
     texts = pc.cast(pa.array(flat), pa.string())
     if flat.dtype.kind == "f" and (flat == np.trunc(flat)).any():
         is_whole = pc.match_substring_regex(texts, "^-?[0-9]+$")  # 1 and -0 would be read as integers
