@@ -38,7 +38,7 @@ CSV_CAST_BYTES = 48 * MIB  # Arrow's arrays while 1 MiB of text is cast, or 2^17
 STEP_BYTES = MIB // 2  # of a tile on this machine's disk: as in tilefleet.local_tiles
 FETCH_BYTES = 8 * MIB  # ranged reads of npy files
 DIGIT_DEPTH = 512  # as in workerd.kernels.exact
-N_DIGIT_ARRAYS = 9  # at most 3 + 3 digits of two 64-bit panels, and three temporaries while they are cut
+N_DIGIT_ARRAYS = 6  # at most 3 + 3 digits of two 64-bit panels
 N_VECTORS = 21  # check vectors of integers
 RECOMPUTED = (512, 2048, 512)  # rows, columns, depth of the blocks in which ``verify`` computes again what has no faster proof
 

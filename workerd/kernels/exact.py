@@ -78,16 +78,19 @@ def digits(x: np.ndarray, bits: int, count: int) -> list[np.ndarray]:
     """``x`` as ``count`` float64 arrays of its own memory order with x ≡ Σ dᵢ·2^(bits·i) modulo 2^64."""
     if count == 1:
         return [x.astype(np.float64, order="K")]
-    rest = x.astype(np.int64, order="K")
-    half, cut = 1 << (bits - 1), []
-    for _ in range(count - 1):
-        low = rest + half
-        low &= (1 << bits) - 1
-        low -= half
-        rest -= low
-        rest >>= bits
-        cut.append(low.astype(np.float64))
-    return [*cut, rest.astype(np.float64)]
+    cut = [np.empty_like(x, np.float64, subok=False) for _ in range(count)]
+    half = 1 << (bits - 1)
+    for part in pieces(x):
+        rest = x[part].astype(np.int64, order="K")
+        for digit in cut[:-1]:
+            low = rest + half
+            low &= (1 << bits) - 1
+            low -= half
+            digit[part] = low
+            rest -= low
+            rest >>= bits
+        cut[-1][part] = rest
+    return cut
 
 
 class ModularSum:
@@ -120,7 +123,8 @@ class ModularSum:
 
     def _add_split(self, a: np.ndarray, b: np.ndarray, split: Split) -> None:
         a_digits, b_digits = digits(a, split.bits_a, split.n_a), digits(b, split.bits_b, split.n_b)
-        for shift, i, j, bound in split.pairs:
+        goes_on = self._float is not None and self._shift == split.pairs[-1][0]
+        for shift, i, j, bound in reversed(split.pairs) if goes_on else split.pairs:  # from the shift where the last part ended
             self._multiply(a_digits[i], b_digits[j], shift, bound)
 
     def _dtype_for(self, bound: int) -> type[np.floating]:
@@ -146,15 +150,16 @@ class ModularSum:
         if self._total is None and self._shift == 0 and self._float.dtype == np.float32 and next_dtype == np.float64:
             self._float = self._float.astype(np.float64)
             return
-        if self._bound:
-            if self._total is None:
-                self._total = np.zeros(self._shape, np.uint64)
+        if self._total is None and self._bound:
+            self._total = np.zeros(self._shape, np.uint64)
+        if self._total is not None and self._bound:
             for part in pieces(self._float):
-                self._total[part] += self._float[part].astype(np.int64).view(np.uint64) << np.uint64(self._shift)
+                whole = self._float[part].astype(np.int64).view(np.uint64)
+                whole <<= np.uint64(self._shift)
+                self._total[part] += whole
+                self._float[part] = 0
         self._bound = 0
-        if self._float.dtype == next_dtype:
-            self._float.fill(0)
-        else:
+        if self._float.dtype != next_dtype:
             self._float = None
 
     def result(self, dtype: np.dtype) -> np.ndarray:
