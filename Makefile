@@ -52,8 +52,9 @@ $(VENV)/.installed-test: $(INSTALLED_BY)
 	@python=$$(tools/python.sh default) && tools/venv.sh $(VENV) "$$python" known-good test
 	@touch $(VENV)/.installed $@
 
-# One after the other: side by side they take as long, as all of them compute, and what waits for a deadline misses it.
-test: system-packages check test-units test-processes test-nodes
+# Nodes wait more than they compute, so processes are tested beside them: together they take little longer than either.
+test: system-packages check test-units
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) test-processes test-nodes
 	@echo "All tests passed."
 
 # Before a release, in about half an hour: more variants, other servers, an account's fleet whose instances boot, other Pythons.
