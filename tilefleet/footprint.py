@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 
+import msgspec
 import numpy as np
 
 from tilefleet.dtypes import added_dtype, parse_scalar, scaled_dtype
@@ -110,12 +111,32 @@ def _reduce(work: Reduce) -> int:
     return max(adding, finishing, _final(work, dtype) + _written(work.out, work.rect))
 
 
+def is_by_tiles(work: Elementwise) -> bool:
+    """Whether each tile of the result comes from the same raw tile of every operand, all on a disk of the machine's.
+
+    Then they go from disk to disk one after the other, in bands that stay in a core's caches.
+    """
+    operands = [term.operand for term in work.terms]
+    matrices = [work.out, *(operand.matrix for operand in operands)]
+    if any(operand.is_transposed for operand in operands) or any(each.tile != work.out.tile for each in matrices):
+        return False
+    return all(each.format == "zarr" and each.layout != "codec" and each.url.startswith("file:") for each in matrices)
+
+
 @_peak.register
 def _elementwise(work: Elementwise) -> int:
-    read = sum(work.rect.size * _dtype(term.operand).itemsize for term in work.terms)
-    arriving = sum(_fetched(term.operand, work.rect) for term in work.terms)
-    computed = work.rect.size * np.dtype(str(work.out.dtype)).itemsize  # cast piece by piece
-    return read + max(arriving, computed + _written(work.out, work.rect))
+    """Of tiles that go one after the other, one: another attempt, which may find it half made, reads it as a block."""
+    tile = work.out.tile
+    if tile is None or not is_by_tiles(work):
+        return _of_block(work, work.rect)
+    return _of_block(work, Rect(0, min(tile[0], work.rect.rows), 0, min(tile[1], work.rect.cols)))
+
+
+def _of_block(work: Elementwise, rect: Rect) -> int:
+    read = sum(rect.size * _dtype(term.operand).itemsize for term in work.terms)
+    arriving = sum(_fetched(term.operand, rect) for term in work.terms)
+    computed = rect.size * np.dtype(str(work.out.dtype)).itemsize  # cast piece by piece
+    return read + max(arriving, computed + _written(work.out, rect))
 
 
 @_peak.register
@@ -168,18 +189,13 @@ def _project(work: Project) -> int:
 def _check(work: Check) -> int:
     result = work.rect.size * np.dtype(str(work.result.dtype)).itemsize
     arriving = _fetched(Operand(work.result), work.rect)
-    again = work.elementwise or work.random
-    if again is not None:
-        return result + max(arriving, _peak(_cut(again, work.rect)))
+    if work.elementwise is not None:
+        return result + max(arriving, _of_block(work.elementwise, work.rect))
+    if work.random is not None:
+        return result + max(arriving, _peak(msgspec.structs.replace(work.random, rect=work.rect)))
     if work.product is None:
         return result + arriving
     return result + max(arriving, _projected(work, work.product), _recomputed(work.product, work.rect))
-
-
-def _cut(again: Elementwise | Random, rect: Rect) -> Elementwise | Random:
-    if isinstance(again, Random):
-        return Random(again.out, rect, again.low, again.high, again.seed)
-    return Elementwise(again.terms, again.out, rect, again.is_subtraction)
 
 
 def _projected(work: Check, product: Gemm) -> int:

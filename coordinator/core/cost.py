@@ -34,6 +34,8 @@ SPLIT_ROUNDS = 2  # parts of k for each worker: a slower one may be given fewer,
 DEPTH_STEP = 32  # columns, by which panels are made deeper to use what memory is left
 FRESH_S_PER_BYTE = 2e-10  # of blocks in memory that a worker touches for the first time: the kernel clears 1 to 10 GB/s
 LOCAL_WRITE = 3.0  # times as long as to read the same bytes: pages for a new file, and its checksums
+SHORT_JOB_S = 0.25  # of work that only reads and writes: shorter jobs need not be several for each worker
+WIDE_BYTES = 128 * 2**20  # that a block of such work may take, if it is more than a tile
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
 
@@ -293,22 +295,33 @@ def _panel_starts(shape: GemmShape, panel_k: int) -> set[int]:
     return starts or {0}
 
 
-def choose_block(out: MatrixRef, work_of: Callable[[Rect], Work], fleet: FleetFacts) -> tuple[tuple[int, int], int]:
-    """A block for work that reads each element once, and its peak memory: a few tiles, enough jobs for every worker.
+def choose_block(out: MatrixRef, work_of: Callable[[Rect], Work], fleet: FleetFacts, n_read: int) -> tuple[tuple[int, int], int]:
+    """A block for work that reads ``n_read`` elements once for each that it writes, and its peak memory.
 
+    Some tiles beside each other: a few jobs for each worker, but where those were so short that their messages took as long.
     Raises NeedsMemory when not even one tile fits.
     """
-    grid, across = out.grid, 1
-    block = grid.tile
-    while across < grid.n_cols and grid.n_tiles // (across + 1) >= 4 * fleet.n_workers:
-        wider = (grid.tile[0], (across + 1) * grid.tile[1])
-        if _block_peak(grid, wider, work_of) > min(fleet.job_bytes, 128 * 2**20):
-            break
-        block, across = wider, across + 1
-    peak = _block_peak(grid, block, work_of)
+    grid, itemsize = out.grid, np.dtype(str(out.dtype)).itemsize
+    peak = _block_peak(grid, grid.tile, work_of)
     if peak > fleet.job_bytes:
         raise NeedsMemory(peak * SLOTS)
-    return block, peak
+    tile_s = (n_read + 1) * grid.tile[0] * grid.tile[1] * itemsize / fleet.bytes_per_s
+    wide = (across for across in range(2, grid.n_cols + 1) if _is_enough(grid, across, across * tile_s, fleet))
+    fitting = itertools.takewhile(lambda across: _peak_across(grid, across, work_of) <= min(fleet.job_bytes, WIDE_BYTES), wide)
+    across = min((1, *fitting), key=lambda across: (_waves(grid, across, fleet) * (JOB_OVERHEAD_S + across * tile_s), -across))
+    return (grid.tile[0], across * grid.tile[1]), _peak_across(grid, across, work_of)
+
+
+def _is_enough(grid: Grid, across: int, job_s: float, fleet: FleetFacts) -> bool:
+    return grid.n_tiles // across >= 4 * fleet.n_workers or job_s <= SHORT_JOB_S
+
+
+def _waves(grid: Grid, across: int, fleet: FleetFacts) -> int:
+    return ceil_div(grid.n_rows * ceil_div(grid.n_cols, across), fleet.n_workers)
+
+
+def _peak_across(grid: Grid, across: int, work_of: Callable[[Rect], Work]) -> int:
+    return _block_peak(grid, (grid.tile[0], across * grid.tile[1]), work_of)
 
 
 def _block_peak(grid: Grid, block: tuple[int, int], work_of: Callable[[Rect], Work]) -> int:

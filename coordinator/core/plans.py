@@ -38,6 +38,7 @@ from tilefleet.records import OperationRecord, from_json
 Part = Literal["gunzip", "scan", "main"]
 PARTS: tuple[Part, ...] = ("gunzip", "scan", "main")
 PIECE_BYTES = 4 * 2**20  # granularity of the row index of a CSV: a band re-reads at most this much
+LEAST_TILE, MOST_TILE = 2**20, 64 * 2**20  # bytes of a tile that a result takes over from what it is made of
 RANGE_BYTES = 64 * 2**20  # bytes of one scan job: 0.1–0.3 s of parsing
 
 
@@ -199,11 +200,25 @@ def _main_plan(record: OperationRecord, known: Known, places: Places, fleet: Fle
     after = tuple(stage.name for stage in ingest)
     if record.kind == "verify":
         return _summed(Plan("main", (*ingest, *verify_stages(ready, after, places, fleet)), sources), fleet)
-    out = places.result(record, shape, dtype, record.tile or default_tile(shape, item_bytes(dtype)))
+    out = places.result(record, shape, dtype, _result_tile(ready, shape, item_bytes(dtype), fleet))
     made = _computing(ready, out, after, places, fleet, settings)
     tiles = made[-1].out if made else _source(ready)
     published = result_stages(record, tiles, tuple(stage.name for stage in (*ingest, *made)), places, fleet)
     return _summed(Plan("main", (*ingest, *made, *published.stages), sources, published.result), fleet)
+
+
+def _result_tile(record: OperationRecord, shape: tuple[int, int], itemsize: int, fleet: FleetFacts) -> tuple[int, int]:
+    """What the record asks for; else for a sum the tile that its operands have in common, if it is of a useful size, so that each
+    tile is made of one of each; else that of a matrix of ours."""
+    usual = default_tile(shape, itemsize)
+    if record.tile is not None or record.kind not in ("add", "subtract", "scale"):
+        return record.tile or usual
+    tiles = {operand.matrix.tile for operand in (record.a, record.b) if operand is not None and not operand.is_transposed}
+    tile = tiles.pop() if len(tiles) == 1 else None
+    if tile is None or tile[0] > shape[0] or tile[1] > shape[1]:
+        return usual
+    most = max(usual[0] * usual[1] * itemsize, min(MOST_TILE, fleet.job_bytes // 8))
+    return tile if LEAST_TILE <= tile[0] * tile[1] * itemsize <= most else usual
 
 
 def _source(record: OperationRecord) -> MatrixRef:
@@ -313,7 +328,7 @@ def _random_stage(record: OperationRecord, out: MatrixRef, fleet: FleetFacts) ->
     spec = record.random
     if spec is None:
         raise BadInput(f"the record of {record.id} asks for a random matrix without saying which")
-    block, peak = cost.choose_block(out, lambda rect: Random(out, rect, spec.low, spec.high, spec.seed), fleet)
+    block, peak = cost.choose_block(out, lambda rect: Random(out, rect, spec.low, spec.high, spec.seed), fleet, 0)
     return RandomStage(
         name="random", phase="compute", out=out, block=block, low=spec.low, high=spec.high, seed=spec.seed,
         peak_bytes=peak, job_s=out_s(out, block, fleet) * 2,
@@ -327,7 +342,7 @@ def _elementwise(
     stage = ElementwiseStage(
         name=name, phase=phase, after=after, out=out, block=out.grid.tile, terms=terms, is_subtraction=is_subtraction
     )
-    block, peak = cost.choose_block(out, lambda rect: msgspec.structs.replace(stage.work(0), rect=rect), fleet)
+    block, peak = cost.choose_block(out, lambda rect: msgspec.structs.replace(stage.work(0), rect=rect), fleet, len(terms))
     job_s = out_s(out, block, fleet) * (1 + len(terms))
     return msgspec.structs.replace(stage, block=block, peak_bytes=peak, job_s=job_s)
 

@@ -62,7 +62,7 @@ def _epilogue(record: OperationRecord) -> Epilogue | None:
 
 
 def _reduce_stage(out: MatrixRef, parts: MatrixRef, n_parts: int, epilogue: Epilogue | None, fleet: FleetFacts) -> ReduceStage:
-    block, peak = cost.choose_block(out, lambda rect: Reduce(parts, n_parts, out, rect, epilogue), fleet)
+    block, peak = cost.choose_block(out, lambda rect: Reduce(parts, n_parts, out, rect, epilogue), fleet, n_parts)
     itemsize = np.dtype(parts.dtype).itemsize
     job_s = cost.JOB_OVERHEAD_S + (n_parts + 1) * block[0] * block[1] * itemsize / fleet.bytes_per_s
     return ReduceStage(

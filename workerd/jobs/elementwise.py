@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from tilefleet.dtypes import Scalar, parse_dtype, parse_scalar
+from tilefleet.footprint import is_by_tiles
 from tilefleet.matrix import Rect, tile_key
 from tilefleet.messages import Elementwise
 from tilefleet.reading import local_bands
@@ -25,34 +26,29 @@ BAND_BYTES = 2**19  # of each operand and of the result at a time: all of them s
 
 async def run(work: Elementwise, context: Context) -> Outcome:
     """Compute and commit one block."""
-    if not (_is_by_tiles(work, context) and await _streamed(work, context)):
-        await context.write(work.out, work.rect, await block(work, context, work.rect))
+    if not is_by_tiles(work):
+        await _whole(work, context, work.rect)
+        return Outcome()
+    for index in work.out.grid.tiles_in(work.rect):
+        if not await _streamed(work, context, index):
+            await _whole(work, context, work.out.grid.rect(*index))
     return Outcome()
 
 
-def _is_by_tiles(work: Elementwise, context: Context) -> bool:
-    """Whether each tile of the result comes from the same raw tile of every operand, all on this machine's disk."""
-    operands = [term.operand for term in work.terms]
-    matrices = [work.out, *(operand.matrix for operand in operands)]
-    if any(operand.is_transposed for operand in operands) or any(each.tile != work.out.tile for each in matrices):
-        return False
-    if any(each.format != "zarr" or each.layout == "codec" for each in matrices):
-        return False
-    return all(context.open(each.url).path("") is not None for each in matrices)
+async def _whole(work: Elementwise, context: Context, rect: Rect) -> None:
+    await context.write(work.out, rect, await block(work, context, rect))
 
 
-async def _streamed(work: Elementwise, context: Context) -> bool:
-    """Write the block from disk to disk, through the cache alone; False when a tile was there already."""
+async def _streamed(work: Elementwise, context: Context, index: tuple[int, int]) -> bool:
+    """Write a tile from disk to disk, through the cache alone; False when it was there already."""
     factors = [None if term.factor is None else parse_scalar(term.factor) for term in work.terms]
-    for index in work.out.grid.tiles_in(work.rect):
-        tile = partial(_stream_tile, work, context, factors, index)
-        n_bytes = await context.patiently(partial(context.compute, tile))
-        if n_bytes is None:
-            return False
-        rect = work.out.grid.rect(*index)
-        context.clock.count("bytes_written", n_bytes)
-        context.clock.count("bytes_read", sum(rect.size * parse_dtype(str(t.operand.matrix.dtype)).itemsize for t in work.terms))
-        context.clock.count("flops", rect.size * _flops_per_element(factors))
+    n_bytes = await context.patiently(partial(context.compute, partial(_stream_tile, work, context, factors, index)))
+    if n_bytes is None:
+        return False
+    rect = work.out.grid.rect(*index)
+    context.clock.count("bytes_written", n_bytes)
+    context.clock.count("bytes_read", sum(rect.size * parse_dtype(str(t.operand.matrix.dtype)).itemsize for t in work.terms))
+    context.clock.count("flops", rect.size * _flops_per_element(factors))
     return True
 
 

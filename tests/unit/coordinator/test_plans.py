@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from coordinator.core.cost import FleetFacts
+from coordinator.core.cost import FleetFacts, choose_block
 from coordinator.core.plans import Known, Plan, Settings, join_scans, next_part, operands, plan
 from coordinator.core.stages import BlockStage, ElementwiseStage, ExportStage, ParseStage, PublishStage, Stage
 from tests.unit.coordinator.examples import (
@@ -32,8 +32,8 @@ from tests.unit.coordinator.examples import (
 from tilefleet.errors import BadInput, DoesNotFit
 from tilefleet.facts import CsvFacts
 from tilefleet.footprint import peak_bytes
-from tilefleet.matrix import Operand
-from tilefleet.messages import Elementwise, Gunzip, Publish
+from tilefleet.matrix import MatrixRef, Operand, Rect, ceil_div, default_tile
+from tilefleet.messages import Elementwise, Gunzip, Publish, Random
 from tilefleet.quantities import parse_bytes
 from tilefleet.records import Kind, OperationRecord
 
@@ -115,6 +115,41 @@ def test_addition_with_csv_waits_for_both_parses() -> None:
     assert [stage.name for stage in scan.stages] == ["scan_a", "scan_b"]
     assert [stage.name for stage in main.stages] == ["parse_a", "parse_b", "add", "publish"]
     assert main.stages[2].after == ("parse_a", "parse_b")
+
+
+def _sum_of_tiles(*tiles: tuple[int, int], is_transposed: bool = False, **more: Any) -> ElementwiseStage:
+    """The stage of a sum of two 8192² whose operands have these tiles."""
+    made = record("add", m=8192, n=8192, at="file:///data", **more)
+    a, b = (
+        Operand(msgspec.structs.replace(operand.matrix, tile=tile), is_transposed)
+        for operand, tile in zip((made.a, made.b), tiles, strict=True)
+        if operand is not None
+    )
+    (stage,) = (s for s in plan_all(msgspec.structs.replace(made, a=a, b=b))[-1].stages if isinstance(s, ElementwiseStage))
+    return stage
+
+
+def test_a_sum_has_the_tiles_of_its_operands_if_they_are_alike_and_of_a_useful_size() -> None:
+    assert _sum_of_tiles((2048, 2048), (2048, 2048)).out.tile == (2048, 2048)
+    default = default_tile((8192, 8192), 8)
+    for tiles in (((2048, 2048), (2048, 1024)), ((128, 128), (128, 128)), ((8192, 8192),) * 2, ((16384, 64),) * 2):
+        assert _sum_of_tiles(*tiles).out.tile == default
+    assert _sum_of_tiles((2048, 2048), (2048, 2048), is_transposed=True).out.tile == default
+    assert _sum_of_tiles((2048, 2048), (2048, 2048), tile=(512, 512)).out.tile == (512, 512)
+
+
+def test_a_sum_of_tiles_that_lie_alike_takes_the_memory_of_one_tile_of_each() -> None:
+    alike, apart = _sum_of_tiles((2048, 2048), (2048, 2048)), _sum_of_tiles((2048, 2048), (2048, 1024))
+    assert alike.peak_bytes < 5 * 2048 * 2048 * 8
+    assert apart.peak_bytes > 3 * apart.block[0] * apart.block[1] * 8
+
+
+@pytest.mark.parametrize(("bytes_per_s", "n_jobs"), [(1e8, 8), (5e8, 8), (4e9, 4)])
+def test_jobs_that_would_be_short_are_fewer(bytes_per_s: float, n_jobs: int) -> None:
+    out = MatrixRef("file:///out.zarr", "zarr", (8192, 8192), "float64", (2048, 2048))
+    fleet = FleetFacts(n_workers=2, memory_bytes=1 << 30, bytes_per_s=bytes_per_s)
+    block, _ = choose_block(out, lambda rect: Random(out, Rect(0, 1, 0, 1), "0", "1", 1), fleet, n_read=2)
+    assert ceil_div(8192, block[0]) * ceil_div(8192, block[1]) == n_jobs
 
 
 def test_a_matrix_that_stands_twice_is_read_once() -> None:

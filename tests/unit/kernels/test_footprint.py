@@ -35,8 +35,8 @@ from workerd.kernels.product import BlockProduct
 from workerd.kernels.randomness import random_block
 
 
-def ref(shape: tuple[int, int], dtype: str, tile: tuple[int, int] = (512, 512)) -> MatrixRef:
-    return MatrixRef("file:///x", "zarr", shape, dtype, tile)
+def ref(shape: tuple[int, int], dtype: str, tile: tuple[int, int] = (512, 512), url: str = "file:///x") -> MatrixRef:
+    return MatrixRef(url, "zarr", shape, dtype, tile)
 
 
 def measured(run: Callable[[], object]) -> int:
@@ -105,15 +105,16 @@ def test_gemm(a_dtype: str, b_dtype: str, shape: tuple[int, int, int], content: 
 
 def test_elementwise_and_random() -> None:
     shape, rect = (1500, 1400), Rect(0, 1500, 0, 1400)
+    out = ref(shape, "float64", (256, 512))
     terms = (Term(Operand(ref(shape, "int32")), "2"), Term(Operand(ref(shape, "float64"), is_transposed=False), "0.5"))
-    work = Elementwise(terms, ref(shape, "float64"), rect)
+    work = Elementwise(terms, out, rect)
 
     def add() -> np.ndarray:
         x, y = np.ones(shape, np.int32), np.ones(shape)
         return elementwise.combine([(2, x), (0.5, y)], is_subtraction=False)
 
     assert measured(add) <= peak_bytes(work)
-    cast = Elementwise((Term(Operand(ref(shape, "float64"))),), ref(shape, "complex128"), rect)
+    cast = Elementwise((Term(Operand(ref(shape, "float64"))),), ref(shape, "complex128", url="s3://b/x"), rect)
     widened = partial(elementwise.combine, is_subtraction=False, dtype=np.dtype("complex128"))
     assert measured(lambda: widened([(None, np.ones(shape))])) <= peak_bytes(cast)
     for dtype in ("bool", "int64", "float32", "complex128"):
@@ -162,7 +163,7 @@ def test_every_kind_of_work_has_a_footprint_that_grows_with_it() -> None:
     def works(n: int) -> list[Work]:
         x, rect = ref((n, n), "float64"), Rect(0, n, 0, n)
         gemm = Gemm(Operand(x), Operand(x), x, rect, 0, n, 512, "float64")
-        again = Elementwise((Term(Operand(x)),), x, rect)
+        again = Elementwise((Term(Operand(x, is_transposed=True)),), x, rect)
         return [
             gemm, Reduce(x, 4, x, rect), again, Random(x, rect, "0", "1", 1), ParseCsv(x, x, rect, 0, 8 * n * n, 0),
             Export(x, rect, "npy", ""), Export(x, rect, "csv", ""), Project(Operand(x), rect, 1, 20, "float64", ""),
