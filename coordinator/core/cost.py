@@ -307,7 +307,8 @@ def choose_block(out: MatrixRef, work_of: Callable[[Rect], Work], fleet: FleetFa
         raise NeedsMemory(peak * SLOTS)
     tile_s = (n_read + 1) * grid.tile[0] * grid.tile[1] * itemsize / fleet.bytes_per_s
     wide = (across for across in range(2, grid.n_cols + 1) if _is_enough(grid, across, across * tile_s, fleet))
-    fitting = itertools.takewhile(lambda across: _peak_across(grid, across, work_of) <= min(fleet.job_bytes, WIDE_BYTES), wide)
+    most = min(fleet.job_bytes, max(peak, WIDE_BYTES))
+    fitting = itertools.takewhile(lambda across: _peak_across(grid, across, work_of) <= most, wide)
     across = min((1, *fitting), key=lambda across: (_waves(grid, across, fleet) * (JOB_OVERHEAD_S + across * tile_s), -across))
     return (grid.tile[0], across * grid.tile[1]), _peak_across(grid, across, work_of)
 

@@ -117,9 +117,11 @@ def test_addition_with_csv_waits_for_both_parses() -> None:
     assert main.stages[2].after == ("parse_a", "parse_b")
 
 
-def _sum_of_tiles(*tiles: tuple[int, int], is_transposed: bool = False, **more: Any) -> ElementwiseStage:
-    """The stage of a sum of two 8192² whose operands have these tiles."""
-    made = record("add", m=8192, n=8192, at="file:///data", **more)
+def _sum_of_tiles(
+    *tiles: tuple[int, int], n: int = 8192, is_transposed: bool = False, tile: tuple[int, int] | None = None
+) -> ElementwiseStage:
+    """The stage of a sum of two n × n whose operands have these tiles."""
+    made = record("add", out=output("zarr", "file:///data"), m=n, n=n, at="file:///data", tile=tile)
     a, b = (
         Operand(msgspec.structs.replace(operand.matrix, tile=tile), is_transposed)
         for operand, tile in zip((made.a, made.b), tiles, strict=True)
@@ -139,7 +141,8 @@ def test_a_sum_has_the_tiles_of_its_operands_if_they_are_alike_and_of_a_useful_s
 
 
 def test_a_sum_of_tiles_that_lie_alike_takes_the_memory_of_one_tile_of_each() -> None:
-    alike, apart = _sum_of_tiles((2048, 2048), (2048, 2048)), _sum_of_tiles((2048, 2048), (2048, 1024))
+    alike, apart = _sum_of_tiles(*((2048, 2048),) * 2, n=16384), _sum_of_tiles((2048, 2048), (2048, 1024))
+    assert alike.block[1] > 2048
     assert alike.peak_bytes < 5 * 2048 * 2048 * 8
     assert apart.peak_bytes > 3 * apart.block[0] * apart.block[1] * 8
 
