@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import matrices, places
 from benchmarks.checks import Expected, WrongResultError
-from benchmarks.children import Child, PeerFailedError, breathe
+from benchmarks.children import Child, PeerFailedError, breathe, standing_still
 from benchmarks.matrices import Matrix
 from benchmarks.peers.opening import open_array, store_of
 
@@ -80,7 +80,8 @@ def interleave(
             if child.name in case.failed:
                 continue
             try:
-                run = once(operation, child, operands, f"{outputs}/{child.name}.zarr", expected)
+                with standing_still(other for other in children if other is not child):
+                    run = once(operation, child, operands, f"{outputs}/{child.name}.zarr", expected)
             except (PeerFailedError, WrongResultError) as error:
                 case.failed[child.name] = str(error)
                 say(f"  {child.name}: {error}")

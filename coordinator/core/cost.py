@@ -34,7 +34,7 @@ SPLIT_ROUNDS = 2  # parts of k for each worker: a slower one may be given fewer,
 DEPTH_STEP = 32  # columns, by which panels are made deeper to use what memory is left
 FRESH_S_PER_BYTE = 2e-10  # of blocks in memory that a worker touches for the first time: the kernel clears 1 to 10 GB/s
 LOCAL_WRITE = 3.0  # times as long as to read the same bytes: pages for a new file, and its checksums
-SHORT_JOB_S = 0.25  # of work that only reads and writes: shorter jobs need not be several for each worker
+SHORT_JOB_S, LONG_JOB_S = 0.25, 2.0  # of work that only reads and writes: shorter ones need not be several for each worker
 WIDE_BYTES = 128 * 2**20  # that a block of such work may take, if it is more than a tile
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
 
@@ -314,7 +314,7 @@ def choose_block(out: MatrixRef, work_of: Callable[[Rect], Work], fleet: FleetFa
 
 
 def _is_enough(grid: Grid, across: int, job_s: float, fleet: FleetFacts) -> bool:
-    return grid.n_tiles // across >= 4 * fleet.n_workers or job_s <= SHORT_JOB_S
+    return job_s <= SHORT_JOB_S or (job_s <= LONG_JOB_S and grid.n_tiles // across >= 4 * fleet.n_workers)
 
 
 def _waves(grid: Grid, across: int, fleet: FleetFacts) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from benchmarks import compare, places, readme, record, report
 from benchmarks.catalogue import works
+from benchmarks.children import Child, PeerFailedError, standing_still
 from benchmarks.goals import goals
 from benchmarks.pool import Pool
 from benchmarks.statistics import ratios, spread
@@ -78,6 +81,21 @@ def test_the_scheduler_is_judged_without_the_beacon_which_is_told_of_beside_it()
     assert (per_job.is_reached, per_job.measured) == (True, "0.040 ms, and 0.020 ms in the beacon")
     assert found["≥ 50,000 events/s in the scheduler"].is_reached
     assert "0.040 ms per job and 0.020 of the beacon" in sentence(run)
+
+
+def test_peers_stand_still_while_another_is_measured_and_go_on_after_a_failure() -> None:
+    class Peer(Child):
+        def __init__(self, pid: int) -> None:
+            self.name, self._watched = "idle", [pid]
+
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            with pytest.raises(PeerFailedError), standing_still([Peer(process.pid)]):
+                assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+                raise PeerFailedError
+            assert os.WIFCONTINUED(os.waitpid(process.pid, os.WCONTINUED)[1])
+        finally:
+            process.kill()
 
 
 def test_every_work_is_there() -> None:

@@ -147,8 +147,8 @@ def test_a_sum_of_tiles_that_lie_alike_takes_the_memory_of_one_tile_of_each() ->
     assert apart.peak_bytes > 3 * apart.block[0] * apart.block[1] * 8
 
 
-@pytest.mark.parametrize(("bytes_per_s", "n_jobs"), [(1e8, 8), (5e8, 8), (4e9, 4)])
-def test_jobs_that_would_be_short_are_fewer(bytes_per_s: float, n_jobs: int) -> None:
+@pytest.mark.parametrize(("bytes_per_s", "n_jobs"), [(1e8, 16), (5e8, 8), (4e9, 4)])
+def test_short_jobs_are_fewer_and_none_is_long(bytes_per_s: float, n_jobs: int) -> None:
     out = MatrixRef("file:///out.zarr", "zarr", (8192, 8192), "float64", (2048, 2048))
     fleet = FleetFacts(n_workers=2, memory_bytes=1 << 30, bytes_per_s=bytes_per_s)
     block, _ = choose_block(out, lambda rect: Random(out, Rect(0, 1, 0, 1), "0", "1", 1), fleet, n_read=2)
