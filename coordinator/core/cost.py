@@ -302,7 +302,7 @@ def choose_block(out: MatrixRef, work_of: Callable[[Rect], Work], fleet: FleetFa
     Raises NeedsMemory when not even one tile fits.
     """
     grid, itemsize = out.grid, np.dtype(str(out.dtype)).itemsize
-    peak = _block_peak(grid, grid.tile, work_of)
+    peak = _peak_across(grid, 1, work_of)
     if peak > fleet.job_bytes:
         raise NeedsMemory(peak * SLOTS)
     tile_s = (n_read + 1) * grid.tile[0] * grid.tile[1] * itemsize / fleet.bytes_per_s
@@ -322,11 +322,8 @@ def _waves(grid: Grid, across: int, fleet: FleetFacts) -> int:
 
 
 def _peak_across(grid: Grid, across: int, work_of: Callable[[Rect], Work]) -> int:
-    return _block_peak(grid, (grid.tile[0], across * grid.tile[1]), work_of)
-
-
-def _block_peak(grid: Grid, block: tuple[int, int], work_of: Callable[[Rect], Work]) -> int:
-    return peak_bytes(work_of(Rect(0, min(block[0], grid.shape[0]), 0, min(block[1], grid.shape[1]))))
+    (m, n), (rows, cols) = grid.shape, grid.tile
+    return peak_bytes(work_of(Rect(0, min(rows, m), 0, min(across * cols, n))))
 
 
 def lower_bound_bytes(m: int, n: int, k: int, itemsize: int, memory_bytes: int) -> int:

@@ -217,7 +217,7 @@ def _result_tile(record: OperationRecord, shape: tuple[int, int], itemsize: int,
     tile = tiles.pop() if len(tiles) == 1 else None
     if tile is None or tile[0] > shape[0] or tile[1] > shape[1]:
         return usual
-    most = max(usual[0] * usual[1] * itemsize, min(MOST_TILE, fleet.job_bytes // 8))
+    most = max(usual[0] * usual[1] * itemsize, min(MOST_TILE, fleet.job_bytes // 8))  # a job holds some tiles of each matrix
     return tile if LEAST_TILE <= tile[0] * tile[1] * itemsize <= most else usual
 
 

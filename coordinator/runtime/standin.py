@@ -55,29 +55,28 @@ class Gate:
         if signed[2] == "sqs":
             return self._of_queues(environ, start_response)
         if "HTTP_IF_NONE_MATCH" in environ:
-            return self._in_turn(environ, start_response)
+            return self._in_turn(environ, start_response, _body(environ))
         return self._application(environ, start_response)
 
     def _of_queues(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        if int(environ.get("CONTENT_LENGTH") or 0) > MAX_REQUEST_BYTES:
+        n_bytes = int(environ.get("CONTENT_LENGTH") or 0)
+        if n_bytes > MAX_REQUEST_BYTES:
             return _refuse(start_response, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "InvalidRequest", "the request is too large")
-        answer = self._in_turn(environ, start_response)
+        answer = self._in_turn(environ, start_response, environ["wsgi.input"].read(n_bytes))
         with self._turn:
             self._turn.notify_all()  # a message may have come, or come back
         return answer
 
-    def _in_turn(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        received = _body(environ)  # before the turn: a sender that is slow, or gone, holds up nobody
+    def _in_turn(self, environ: Environ, start_response: Any, body: bytes) -> Iterable[bytes]:
+        """``body`` was received before the turn: a sender that is slow, or gone, holds up nobody."""
         with self._turn:
-            return self._application(environ | {"wsgi.input": io.BytesIO(received)}, start_response)
+            return self._application(environ | {"wsgi.input": io.BytesIO(body)}, start_response)
 
 
 def _body(environ: Environ) -> bytes:
-    length = environ.get("CONTENT_LENGTH")
+    """Of an object, by its length or in chunks."""
     read = environ["wsgi.input"].read
-    if length:
-        return bytes(read(int(length)))
-    return bytes(read()) if environ.get("wsgi.input_terminated") else b""  # in chunks, or none
+    return bytes(read() if environ.get("wsgi.input_terminated") else read(int(environ.get("CONTENT_LENGTH") or 0)))
 
 
 def _refuse(start_response: Any, status: HTTPStatus, code: str, text: str) -> Iterable[bytes]:
