@@ -44,7 +44,7 @@ def fleet_config(session: Session) -> Config:
 async def as_chosen(config: Config) -> Config:
     """With the number of nodes and the place of the coordinator that ``fleet up`` was told last. Raises BadConfig when the store
     is another fleet's."""
-    from coordinator.fleet.choices import as_chosen
+    from coordinator.fleet.deciding.choices import as_chosen
 
     record = await _record(config)
     return config if record is None else as_chosen(config, record)
@@ -52,7 +52,7 @@ async def as_chosen(config: Config) -> Config:
 
 async def as_made(config: Config) -> Config:
     """The same, of a fleet that there is: raises NotFound before its first ``up`` and after its ``down``."""
-    from coordinator.fleet.choices import as_chosen
+    from coordinator.fleet.deciding.choices import as_chosen
 
     record = await _record(config)
     if record is None:

@@ -21,7 +21,7 @@ from coordinator.cli.session import Session
 from tilefleet.errors import NodesFailed, NotFound
 
 if TYPE_CHECKING:
-    from coordinator.fleet.everywhere import Missed, Target
+    from coordinator.fleet.connections.everywhere import Missed, Target
     from coordinator.fleet.fleet import Fleet
     from coordinator.fleet.ports import Connection
     from coordinator.fleet.records import Belonging, FleetRecord, NodeRecord
@@ -89,7 +89,7 @@ async def _down(session: Session, config: Config, *, keep_data: bool, is_agreed:
 
 async def _inventory(fleet: Fleet, *, keep_data: bool) -> Inventory:
     from coordinator.fleet import here
-    from coordinator.fleet.everywhere import Target
+    from coordinator.fleet.connections.everywhere import Target
 
     belongings = [one for one in await fleet.provider.belongings() if not (keep_data and one.kind in DATA)]
     try:
@@ -157,7 +157,7 @@ async def _remove(fleet: Fleet, there: Inventory, shown: Display, *, keep_data: 
 async def _take_down(fleet: Fleet, there: Inventory, shown: Display) -> list[Missed]:
     """The coordinator first: it would replace what goes. What it made until now, listed or not, goes too."""
     from coordinator.fleet import here
-    from coordinator.fleet.everywhere import on_each
+    from coordinator.fleet.connections.everywhere import on_each
 
     if await here.stop(fleet.config, fleet.files):
         shown.tell("stopped the coordinator of this machine")

@@ -100,7 +100,7 @@ def removable(found: Traces) -> list[Belonging]:
 
 def described(found: Traces, now: float) -> str:
     """A dead fleet, for people."""
-    from coordinator.fleet.spending import usd_text
+    from coordinator.fleet.money.spending import usd_text
 
     heard = f"silent for {format_seconds(now - found.heard_at)}" if found.heard_at else "its coordinator was never heard"
     cost = f", costs {usd_text(found.usd_per_hour)} an hour" if found.usd_per_hour else ""

@@ -10,8 +10,8 @@ from coordinator.cli.session import Session
 from tilefleet.errors import NotFound
 
 if TYPE_CHECKING:
+    from coordinator.fleet.deciding.foresight import Foresight
     from coordinator.fleet.fleet import Fleet
-    from coordinator.fleet.foresight import Foresight
     from tilefleet.config import Config
 
 
@@ -27,10 +27,10 @@ class Planned(NamedTuple):
 async def plan(fleet: Fleet) -> Planned:
     """One look at what there is, and what is missing."""
     from coordinator.fleet.convergence import desired_of, observe
-    from coordinator.fleet.foresight import foresee
-    from coordinator.fleet.picture import Observed
-    from coordinator.fleet.reconcile import outdated, reconcile
-    from coordinator.fleet.spending import own_machines_line
+    from coordinator.fleet.deciding.foresight import foresee
+    from coordinator.fleet.deciding.picture import Observed
+    from coordinator.fleet.deciding.reconcile import outdated, reconcile
+    from coordinator.fleet.money.spending import own_machines_line
 
     desired = desired_of(fleet, is_update=True)
     try:
@@ -48,8 +48,8 @@ async def plan(fleet: Fleet) -> Planned:
 
 async def cost_of(fleet: Fleet, n_machines: int, n_coordinators: int = 0) -> str:
     """The cost line of so many more machines; a coordinator among them is never spot."""
-    from coordinator.fleet import prices
-    from coordinator.fleet.spending import Beside, Lot, cost_line, end_of
+    from coordinator.fleet.money import prices
+    from coordinator.fleet.money.spending import Beside, Lot, cost_line, end_of
     from tilefleet.aws import region_of
 
     ec2 = fleet.config.ec2
@@ -64,7 +64,7 @@ async def cost_of(fleet: Fleet, n_machines: int, n_coordinators: int = 0) -> str
 
 def show(session: Session, config: Config, planned: Planned, *, is_dry: bool) -> None:
     """For people before the question; as the result of a dry run."""
-    from coordinator.fleet.foresight import lines
+    from coordinator.fleet.deciding.foresight import lines
 
     said = lines(planned.foresight) or ["everything is there; it is looked at again"]
     text = "\n".join([f"fleet {config.fleet.name}", *(f"  {line}" for line in said), f"cost: {planned.cost}"])

@@ -22,7 +22,7 @@ from coordinator.cli.session import Session
 from tilefleet.errors import NodesFailed
 
 if TYPE_CHECKING:
-    from coordinator.fleet.everywhere import Missed, Target
+    from coordinator.fleet.connections.everywhere import Missed, Target
     from coordinator.fleet.fleet import Fleet
     from coordinator.fleet.ports import Connection
     from coordinator.fleet.records import Machine, NodeRecord
@@ -51,7 +51,7 @@ def start(session: Session, yes: YesOption = False) -> None:
 
 async def _stop(session: Session, config: Config) -> None:
     from coordinator.fleet import here
-    from coordinator.fleet.everywhere import targets_of
+    from coordinator.fleet.connections.everywhere import targets_of
     from coordinator.fleet.fleet import opened
     from coordinator.fleet.turn import held, this_process
 
@@ -72,7 +72,7 @@ async def _stop(session: Session, config: Config) -> None:
 
 
 async def _drain(fleet: Fleet, targets: list[Target], shown: Display) -> list[Missed]:
-    from coordinator.fleet.everywhere import on_each
+    from coordinator.fleet.connections.everywhere import on_each
 
     workers = [target for target in targets if target.record.role == "worker"]
     coordinators = [target for target in targets if target.record.role == "coordinator"]
@@ -133,8 +133,8 @@ async def _start(session: Session, config: Config, *, is_agreed: bool) -> None:
 
 async def start_daemons(fleet: Fleet, shown: Display) -> None:
     """Of nodes that ``fleet stop`` stopped on machines that stayed on. What does not start is set up again by what follows."""
-    from coordinator.fleet.everywhere import on_each, targets_of
-    from coordinator.fleet.updating import start as start_daemon
+    from coordinator.fleet.connections.everywhere import on_each, targets_of
+    from coordinator.fleet.setup.updating import start as start_daemon
 
     async def start_one(connection: Connection, record: NodeRecord) -> None:
         await start_daemon(connection, record.name, deadline_s=fleet.config.nodes.step.s, role=record.role)

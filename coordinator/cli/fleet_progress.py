@@ -11,7 +11,7 @@ from statistics import median
 from typing import NamedTuple
 
 from coordinator.cli.render import table
-from coordinator.fleet.picture import number_of
+from coordinator.fleet.deciding.picture import number_of
 from coordinator.fleet.ports import PhaseEvent
 from tilefleet.quantities import format_seconds
 

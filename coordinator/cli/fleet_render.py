@@ -10,7 +10,7 @@ import msgspec
 
 from coordinator.cli.render import age_text, count_text, table, when_text
 from coordinator.fleet.look import QueueCounts, Report, StoreSize
-from coordinator.fleet.spending import usd_text
+from coordinator.fleet.money.spending import usd_text
 from coordinator.fleet.status import CoordinatorView, FleetPicture, NodeView
 from tilefleet.config import Config
 from tilefleet.quantities import format_bytes, format_seconds

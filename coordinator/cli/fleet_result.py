@@ -13,9 +13,9 @@ from tilefleet.errors import NodesFailed
 
 if TYPE_CHECKING:
     from coordinator.fleet.convergence import Outcome
+    from coordinator.fleet.deciding.picture import Desired
     from coordinator.fleet.fleet import Fleet
     from coordinator.fleet.here import Running
-    from coordinator.fleet.picture import Desired
 
 
 class Result(NamedTuple):

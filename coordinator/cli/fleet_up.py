@@ -25,8 +25,8 @@ from coordinator.cli.session import Session
 from tilefleet.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
+    from coordinator.fleet.deciding.picture import Desired
     from coordinator.fleet.fleet import Fleet
-    from coordinator.fleet.picture import Desired
     from tilefleet.config import Config
 
 
@@ -109,7 +109,7 @@ def sync(session: Session, dry_run: DryRunOption = False, yes: YesOption = False
 
 
 async def _run(session: Session, config: Config, options: Options) -> None:
-    from coordinator.fleet.choices import with_choices
+    from coordinator.fleet.deciding.choices import with_choices
     from coordinator.fleet.fleet import opened
 
     config = with_choices(await as_chosen(config), options.number, options.coordinator)

@@ -18,7 +18,7 @@ from coordinator.cli.session import Session, run
 from tilefleet.errors import NotFound, Unreachable
 
 if TYPE_CHECKING:
-    from coordinator.fleet.everywhere import Missed, Target
+    from coordinator.fleet.connections.everywhere import Missed, Target
     from coordinator.fleet.fleet import Fleet
     from coordinator.fleet.journals import Line
     from coordinator.fleet.ports import Connection, Finished
@@ -121,9 +121,9 @@ def ssh(session: Session, node: Node, words: Words = None) -> None:
 
 
 async def _way_in(config: Config, name: str, words: list[str]) -> list[str]:
-    from coordinator.fleet.by_hand import session_words, ssh_words
+    from coordinator.fleet.connections.by_hand import session_words, ssh_words
+    from coordinator.fleet.connections.keys import key_in_use, write_known_hosts
     from coordinator.fleet.fleet import opened
-    from coordinator.fleet.keys import key_in_use, write_known_hosts
 
     config = await as_made(config)
     async with opened(config) as fleet:
@@ -157,7 +157,7 @@ def execute(session: Session, words: Everywhere, node: Nodes = None, timeout: Ti
 
 
 async def _execute(session: Session, config: Config, script: str, names: list[str], deadline_s: float) -> int:
-    from coordinator.fleet.everywhere import on_each
+    from coordinator.fleet.connections.everywhere import on_each
     from coordinator.fleet.fleet import opened
 
     results: dict[str, dict[str, Any]] = {}
@@ -192,6 +192,6 @@ async def _chosen(fleet: Fleet, names: list[str]) -> list[Target]:
 
 
 def _among(machines: Any, records: Any, names: list[str]) -> list[Target]:
-    from coordinator.fleet.choosing import chosen
+    from coordinator.fleet.connections.choosing import chosen
 
     return chosen(machines, records, names)

@@ -13,14 +13,8 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from coordinator.fleet.fleet import Fleet
-from coordinator.fleet.hands import Hands, needs_note
-from coordinator.fleet.hearing import Hearing
-from coordinator.fleet.observing import Ears
-from coordinator.fleet.phases import NodeFailed
-from coordinator.fleet.picture import Desired, Node, Observed, nodes_of
-from coordinator.fleet.ports import PhaseEvent, Refused, Tell, Wanted, Watch
-from coordinator.fleet.reconcile import (
+from coordinator.fleet.deciding.picture import Desired, Node, Observed, nodes_of
+from coordinator.fleet.deciding.reconcile import (
     Accept,
     Action,
     Drain,
@@ -34,6 +28,12 @@ from coordinator.fleet.reconcile import (
     Update,
     reconcile,
 )
+from coordinator.fleet.fleet import Fleet
+from coordinator.fleet.hands import Hands, needs_note
+from coordinator.fleet.hearing import Hearing
+from coordinator.fleet.observing import Ears
+from coordinator.fleet.phases import NodeFailed
+from coordinator.fleet.ports import PhaseEvent, Refused, Tell, Wanted, Watch
 from coordinator.fleet.records import NodeRecord
 from tilefleet.errors import DoesNotFit, Unreachable
 

@@ -6,11 +6,11 @@ connections whose both ends are known, and not by way of the store, which others
 
 from __future__ import annotations
 
-from coordinator.fleet import scripts
-from coordinator.fleet.everywhere import Missed, Target, on_each, targets_of
+from coordinator.fleet.connections.everywhere import Missed, Target, on_each, targets_of
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.ports import Connection, Watch
 from coordinator.fleet.records import NodeRecord
+from coordinator.fleet.setup import scripts
 from tilefleet.errors import NodesFailed
 
 DEADLINE_S = 60.0

@@ -13,14 +13,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from coordinator.fleet.acting import Acting, Failure
-from coordinator.fleet.costs import rate_usd_per_hour, spent_usd
+from coordinator.fleet.deciding.picture import Desired, Observed, is_given_up, is_good, nodes_of
+from coordinator.fleet.deciding.reconcile import is_converged, waits_for
+from coordinator.fleet.deciding.scaling import Load, limits_of, over_budget
 from coordinator.fleet.fleet import Fleet
+from coordinator.fleet.money.costs import rate_usd_per_hour, spent_usd
 from coordinator.fleet.observing import Ears, look
-from coordinator.fleet.picture import Desired, Observed, is_given_up, is_good, nodes_of
 from coordinator.fleet.ports import Refused, Tell, Watch
-from coordinator.fleet.reconcile import is_converged, waits_for
 from coordinator.fleet.records import Role
-from coordinator.fleet.scaling import Load, limits_of, over_budget
 from tilefleet.backoff import persist
 from tilefleet.errors import BadConfig, DoesNotFit
 from tilefleet.records import Control

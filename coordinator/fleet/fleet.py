@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import structlog
 
 from coordinator.fleet.files import FleetFiles
-from coordinator.fleet.installing import Installer
 from coordinator.fleet.node_store import NodeStore
 from coordinator.fleet.ports import Provider, Transport
+from coordinator.fleet.setup.installing import Installer
 from tilefleet.config import Config
 from tilefleet.errors import BadConfig
 from tilefleet.store import Store
@@ -48,13 +48,13 @@ async def opened(config: Config, store: Store | None = None, *, is_keeper: bool 
     files = FleetFiles(config.fleet.name)
     files.make()
     if is_keeper and config.nodes.coordinator == "node" and config.nodes.transport == "ssh" and not config.ssh.key_file:
-        from coordinator.fleet.keys import make_pair
+        from coordinator.fleet.connections.keys import make_pair
 
         make_pair(files, config.fleet.name)
     store = store or Stores(config.store).open(config.store.url)
     provider = _provider(config, files, store)
     try:
-        from coordinator.fleet.installing import FromHere
+        from coordinator.fleet.setup.installing import FromHere
 
         yield Fleet(config, files, store, provider, _transport(config, files, store), FromHere(config, is_keeper=is_keeper))
     finally:
@@ -74,9 +74,9 @@ def _provider(config: Config, files: FleetFiles, store: Store) -> Provider:
 
 def _transport(config: Config, files: FleetFiles, store: Store) -> Transport:
     if config.nodes.transport == "ssm":
-        from coordinator.fleet.ssm import SsmTransport
+        from coordinator.fleet.connections.ssm import SsmTransport
 
         return SsmTransport(config, store)
-    from coordinator.fleet.ssh import SshTransport
+    from coordinator.fleet.connections.ssh import SshTransport
 
     return SshTransport(config, files)

@@ -15,11 +15,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from coordinator.fleet.costs import node_usd
+from coordinator.fleet.deciding.picture import Desired, Node
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.hearing import Hearing
+from coordinator.fleet.money.costs import node_usd
 from coordinator.fleet.phases import NodeFailed, Phases
-from coordinator.fleet.picture import Desired, Node
 from coordinator.fleet.ports import Connection, Tell, Watch
 from coordinator.fleet.records import Machine, NodeRecord
 from tilefleet.errors import NotFound, TilefleetError, Unreachable

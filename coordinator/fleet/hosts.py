@@ -10,11 +10,11 @@ import getpass
 from collections.abc import Sequence
 from pathlib import Path
 
-from coordinator.fleet.addresses import parse_address
-from coordinator.fleet.known_hosts import host_keys_of
+from coordinator.fleet.connections.addresses import parse_address
+from coordinator.fleet.connections.known_hosts import host_keys_of
+from coordinator.fleet.deciding.picture import number_of
 from coordinator.fleet.leavings import Leavings
 from coordinator.fleet.node_store import NodeStore
-from coordinator.fleet.picture import number_of
 from coordinator.fleet.ports import Refused, Tell, Wanted
 from coordinator.fleet.records import Belonging, Machine, NodeRecord, Price, Role
 from tilefleet.config import Config

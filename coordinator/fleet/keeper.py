@@ -12,15 +12,15 @@ import time
 import structlog
 from msgspec.structs import replace
 
-from coordinator.fleet.choices import as_chosen
 from coordinator.fleet.convergence import Convergence, desired_of, prune
-from coordinator.fleet.costs import rate_usd_per_hour, spent_usd
+from coordinator.fleet.deciding.choices import as_chosen
+from coordinator.fleet.deciding.picture import Desired, Observed, nodes_of
+from coordinator.fleet.deciding.scaling import Load, Scale, Wish, limits_of, scale
 from coordinator.fleet.fleet import Fleet, opened
+from coordinator.fleet.money.costs import rate_usd_per_hour, spent_usd
 from coordinator.fleet.node_store import NodeStore
-from coordinator.fleet.picture import Desired, Observed, nodes_of
 from coordinator.fleet.ports import PhaseEvent
 from coordinator.fleet.records import FleetRecord
-from coordinator.fleet.scaling import Load, Scale, Wish, limits_of, scale
 from coordinator.fleet.turn import Holding, Watching, held_if_free, this_process
 from tilefleet.backoff import Backoff
 from tilefleet.config import Config

@@ -11,8 +11,8 @@ import time
 
 from msgspec.structs import replace
 
-from coordinator.fleet.costs import node_usd
-from coordinator.fleet.picture import number_of
+from coordinator.fleet.deciding.picture import number_of
+from coordinator.fleet.money.costs import node_usd
 from coordinator.fleet.records import FleetRecord, NodeRecord
 from tilefleet import layout
 from tilefleet.backoff import persist

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from coordinator.fleet.deciding.picture import HEARD_S, Observed, number_of
 from coordinator.fleet.node_store import NodeStore
-from coordinator.fleet.picture import HEARD_S, Observed, number_of
 from coordinator.fleet.ports import Provider
 from coordinator.fleet.records import NodeRecord
 from coordinator.runtime.leadership import SILENT_BEATS, beacon, newest_epoch

@@ -9,8 +9,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from coordinator.fleet.bootstrap import StepFailed
 from coordinator.fleet.ports import PhaseEvent, Watch
+from coordinator.fleet.setup.bootstrap import StepFailed
 from tilefleet.errors import TilefleetError
 
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from coordinator.fleet.everywhere import CONNECT_S, Missed, Target
+from coordinator.fleet.connections.everywhere import CONNECT_S, Missed, Target
 from coordinator.fleet.journals import WINDOW_S, Line, Merger, Wanted, command, parse
 from coordinator.fleet.ports import Transport
 from tilefleet.backoff import Backoff

@@ -11,8 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from coordinator.fleet.costs import spent_usd
-from coordinator.fleet.picture import Node, Observed, nodes_of
+from coordinator.fleet.deciding.picture import Node, Observed, nodes_of
+from coordinator.fleet.money.costs import spent_usd
 from coordinator.fleet.records import FleetRecord, Machine, NodeRecord, Role
 from tilefleet.records import Control, WorkerView
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from coordinator.fleet import bootstrap
+from coordinator.fleet.connections.ssh import SshTransport
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.records import Machine, NodeRecord
-from coordinator.fleet.release import pack
-from coordinator.fleet.ssh import SshTransport
-from coordinator.fleet.wheelhouse import Artefacts
+from coordinator.fleet.setup import bootstrap
+from coordinator.fleet.setup.release import pack
+from coordinator.fleet.setup.wheelhouse import Artefacts
 from tests.nodes.machines import Node
 from tilefleet.config import Config
 from tilefleet.fleet_config import NodesSection, SshSection

@@ -16,16 +16,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator.fleet import bootstrap, updating
-from coordinator.fleet.bootstrap import SetUp, StepFailed
+from coordinator.fleet.connections.ssh import SshTransport
 from coordinator.fleet.files import FleetFiles
-from coordinator.fleet.interpreter import Source
-from coordinator.fleet.materials import Release
 from coordinator.fleet.ports import Connection, PhaseEvent
 from coordinator.fleet.records import Machine, NodeRecord
-from coordinator.fleet.release import contents, pack, packed
-from coordinator.fleet.ssh import SshTransport
-from coordinator.fleet.wheelhouse import Artefacts
+from coordinator.fleet.setup import bootstrap, updating
+from coordinator.fleet.setup.bootstrap import SetUp, StepFailed
+from coordinator.fleet.setup.interpreter import Source
+from coordinator.fleet.setup.materials import Release
+from coordinator.fleet.setup.release import contents, pack, packed
+from coordinator.fleet.setup.wheelhouse import Artefacts
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Server, unique
 from tests.nodes.conftest import NewNode
 from tests.nodes.image import node_image

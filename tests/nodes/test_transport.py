@@ -17,13 +17,13 @@ from typing import IO, Any
 
 import pytest
 
-from coordinator.fleet.everywhere import Missed, Target
+from coordinator.fleet.connections.everywhere import Missed, Target
+from coordinator.fleet.connections.ssh import SshConnection, SshTransport
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.journals import Line, Wanted
 from coordinator.fleet.node_store import NodeStore
 from coordinator.fleet.reading_journals import read
 from coordinator.fleet.records import Machine, NodeRecord
-from coordinator.fleet.ssh import SshConnection, SshTransport
 from tests.conftest import unique
 from tests.nodes.conftest import NewNode
 from tests.nodes.machines import Node

@@ -22,7 +22,7 @@ ADAPTERS = {
     "botocore": {"tilefleet.aws", "tilefleet.credentials"},
     "boto3": set(),
     "obstore": {"tilefleet.store", "tilefleet.reading", "tilefleet.writing"},
-    "asyncssh": {"coordinator.fleet.ssh", "coordinator.fleet.ssh_login"},
+    "asyncssh": {"coordinator.fleet.connections.ssh", "coordinator.fleet.connections.ssh_login"},
     "moto": {"coordinator.runtime.standin"},
     "pickle": set(),
 }

@@ -6,14 +6,14 @@ import asyncio
 import time
 from pathlib import Path
 
-from coordinator.fleet.addresses import Address, parse_address
+from coordinator.fleet.connections.addresses import Address, parse_address
+from coordinator.fleet.connections.known_hosts import host_keys_of
+from coordinator.fleet.connections.ssh import SshTransport
 from coordinator.fleet.doctor.findings import Finding, failure, of_error
 from coordinator.fleet.doctor.judgements import hosts as judge
 from coordinator.fleet.files import FleetFiles
-from coordinator.fleet.known_hosts import host_keys_of
 from coordinator.fleet.ports import Transport
 from coordinator.fleet.records import Machine, NodeRecord
-from coordinator.fleet.ssh import SshTransport
 from tilefleet.config import Config
 from tilefleet.errors import TilefleetError
 

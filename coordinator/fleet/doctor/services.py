@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from coordinator.fleet.doctor.findings import Finding, failure, of_error, ok, warning
 from coordinator.fleet.doctor.judgements import services as judge
-from coordinator.fleet.release import pack
+from coordinator.fleet.setup.release import pack
 from coordinator.runtime.leadership import beacon, newest_epoch
 from tilefleet import aws
 from tilefleet.config import Config

@@ -8,7 +8,7 @@ from pathlib import Path
 from coordinator.fleet import policies
 from coordinator.fleet.ec2 import publish_host_keys, user_data
 from coordinator.fleet.ec2.bucket import place
-from coordinator.fleet.release import bundled
+from coordinator.fleet.setup.release import bundled
 from tilefleet import aws, layout
 from tilefleet.config import Config
 

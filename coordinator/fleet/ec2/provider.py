@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from coordinator.fleet import keys
+from coordinator.fleet.connections import keys
 from coordinator.fleet.ec2 import bucket as buckets
 from coordinator.fleet.ec2 import console, first_boot, identity, images, instances, network, queues, template, user_data
 from coordinator.fleet.ec2.account import Account

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from coordinator.fleet import prices
 from coordinator.fleet.ec2.account import Account
 from coordinator.fleet.ec2.launching import spot_prices
+from coordinator.fleet.money import prices
 from coordinator.fleet.records import Price
 from tilefleet.errors import TilefleetError
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from coordinator.fleet.bootstrap import StepFailed
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.ports import Connection, Finished, PhaseEvent, Refused, Tell, Wanted, Watch
 from coordinator.fleet.records import Belonging, Machine, NodeRecord, Price, Role
+from coordinator.fleet.setup.bootstrap import StepFailed
 from coordinator.runtime.leadership import Leader
 from tilefleet import layout
 from tilefleet.config import Config

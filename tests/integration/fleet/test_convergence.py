@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from coordinator.fleet import convergence
 from coordinator.fleet.convergence import Failure, Outcome, converge, desired_of, observe, update_all
+from coordinator.fleet.deciding.picture import Desired, Observed
 from coordinator.fleet.observing import look
-from coordinator.fleet.picture import Desired, Observed
 from coordinator.fleet.ports import Refused
 from coordinator.fleet.records import Machine, Price
 from coordinator.runtime.leadership import Leader

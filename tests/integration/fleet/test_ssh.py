@@ -17,10 +17,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from coordinator.fleet.connections.known_hosts import fingerprint
+from coordinator.fleet.connections.ssh import SshConnection, SshTransport
 from coordinator.fleet.files import FleetFiles
-from coordinator.fleet.known_hosts import fingerprint
 from coordinator.fleet.records import Machine, NodeRecord
-from coordinator.fleet.ssh import SshConnection, SshTransport
 from tests.integration.fleet.processes import gone, until, written
 from tests.integration.fleet.sshd import Sshd, free_port, running_sshd, why_no_sshd
 from tilefleet.config import Config

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from coordinator.fleet.connections.ssm import SsmConnection, SsmTransport
 from coordinator.fleet.records import Machine, NodeRecord
-from coordinator.fleet.ssm import SsmConnection, SsmTransport
 from tests.conftest import Server
 from tests.integration.fleet.processes import gone, until, written
 from tests.integration.fleet.systems_manager import OUTPUT_CHARACTERS, SystemsManager, running_systems_manager

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from coordinator.fleet.picture import Desired, Observed, number_of
-from coordinator.fleet.reconcile import (
+from coordinator.fleet.deciding.picture import Desired, Observed, number_of
+from coordinator.fleet.deciding.reconcile import (
     Accept,
     Action,
     Drain,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from coordinator.fleet.costs import node_usd, rate_usd_per_hour, spent_usd
+from coordinator.fleet.money.costs import node_usd, rate_usd_per_hour, spent_usd
 from coordinator.fleet.records import FleetRecord, NodeRecord
 
 NOW = 1_800_000_000.0

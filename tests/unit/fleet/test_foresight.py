@@ -6,8 +6,8 @@ from typing import get_args
 
 import msgspec
 
-from coordinator.fleet.foresight import SAID, foresee, lines
-from coordinator.fleet.reconcile import Action, Drain, Launch, SetUp, Start
+from coordinator.fleet.deciding.foresight import SAID, foresee, lines
+from coordinator.fleet.deciding.reconcile import Action, Drain, Launch, SetUp, Start
 from tilefleet.config import Config, FleetSection, StoreSection
 from tilefleet.fleet_config import Ec2Section, NodesSection
 

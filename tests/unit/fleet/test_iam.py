@@ -18,7 +18,7 @@ import pytest
 
 from coordinator.fleet import policies
 from coordinator.fleet.policies import PolicyFacts, facts_of, policy, use_only
-from coordinator.fleet.release import pack
+from coordinator.fleet.setup.release import pack
 from tests.unit.fleet.calls import ROOT, made, operations
 from tilefleet.config import parse
 from tilefleet.errors import BadConfig

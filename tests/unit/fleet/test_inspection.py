@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.fleet.inspection import Facts, objection, parse
+from coordinator.fleet.setup.inspection import Facts, objection, parse
 
 SAID = """\
 user=root

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.fleet.interpreter import SOURCES, Source, fetch
-from coordinator.fleet.requirements import KNOWN_GOOD
+from coordinator.fleet.setup.interpreter import SOURCES, Source, fetch
+from coordinator.fleet.setup.requirements import KNOWN_GOOD
 from tilefleet.errors import NotFound, Unreachable
 
 ARCHIVE = b"as if it were a tar.gz"

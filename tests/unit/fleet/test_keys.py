@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.fleet.connections.keys import key_in_use, make_pair, public_line, write_known_hosts
+from coordinator.fleet.connections.known_hosts import fingerprint, host_keys_of, matching, written
 from coordinator.fleet.files import FleetFiles
-from coordinator.fleet.keys import key_in_use, make_pair, public_line, write_known_hosts
-from coordinator.fleet.known_hosts import fingerprint, host_keys_of, matching, written
 from coordinator.fleet.records import Machine, NodeRecord
 from tilefleet.errors import NotAllowed, NotFound
 from tilefleet.fleet_config import SshSection

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from coordinator.fleet import prices
+from coordinator.fleet.money import prices
 from coordinator.fleet.records import Price
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from coordinator.fleet.picture import Desired, Node, Observed, nodes_of
-from coordinator.fleet.reconcile import (
+from coordinator.fleet.deciding.picture import Desired, Node, Observed, nodes_of
+from coordinator.fleet.deciding.reconcile import (
     Accept,
     Drain,
     Forget,

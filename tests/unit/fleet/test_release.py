@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.fleet.release import Release, contents, pack, packed
+from coordinator.fleet.setup.release import Release, contents, pack, packed
 from tilefleet.version import __version__
 
 
@@ -87,7 +87,7 @@ def test_what_is_installed_packs_itself(tmp_path: Path) -> None:
     release = pack()
     with zipfile.ZipFile(release.wheel) as wheel:
         wheel.extractall(tmp_path / "there")
-    script = "import json; from coordinator.fleet.release import pack; r = pack(); print(json.dumps([r.version, r.digest]))"
+    script = "import json; from coordinator.fleet.setup.release import pack; r = pack(); print(json.dumps([r.version, r.digest]))"
     assert json.loads(_python("-c", script, path=tmp_path / "there")) == [release.version, release.digest]
 
 

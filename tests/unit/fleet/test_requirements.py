@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.fleet.release import bundled, requires
-from coordinator.fleet.requirements import KNOWN_GOOD, Needed, Target, below, pinned, pins
+from coordinator.fleet.setup.release import bundled, requires
+from coordinator.fleet.setup.requirements import KNOWN_GOOD, Needed, Target, below, pinned, pins
 from tilefleet.errors import NotFound
 
 CONSTRAINTS = """

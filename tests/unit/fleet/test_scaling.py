@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from coordinator.fleet.scaling import Limits, Load, Scale, Wish, over_budget, scale
+from coordinator.fleet.deciding.scaling import Limits, Load, Scale, Wish, over_budget, scale
 
 LIMITS = Limits(count=2, min_nodes=1, max_nodes=10, finish_in_s=900, idle_s=300)
 

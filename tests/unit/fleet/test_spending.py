@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from coordinator.fleet.money.spending import Beside, Lot, cost_line, end_of, lifetime_s_of, own_machines_line, usd_text
 from coordinator.fleet.records import Price, Role
-from coordinator.fleet.spending import Beside, Lot, cost_line, end_of, lifetime_s_of, own_machines_line, usd_text
 from tilefleet.fleet_config import NodesSection
 
 PRICE = Price("c7i.xlarge", "on-demand", 0.1785, "price list of 2026-11-01")

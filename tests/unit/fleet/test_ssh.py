@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.fleet.addresses import Address, parse_address
-from coordinator.fleet.by_hand import session_words, ssh_words
-from coordinator.fleet.choosing import chosen
+from coordinator.fleet.connections.addresses import Address, parse_address
+from coordinator.fleet.connections.by_hand import session_words, ssh_words
+from coordinator.fleet.connections.choosing import chosen
+from coordinator.fleet.connections.remote_command import KEPT_BYTES, Output, command_line
 from coordinator.fleet.records import Machine, NodeRecord
-from coordinator.fleet.remote_command import KEPT_BYTES, Output, command_line
 from tilefleet.errors import BadConfig, NotFound, Unreachable
 from tilefleet.fleet_config import SshSection
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.fleet.managed_command import SHOWN_CHARACTERS, fetching, unwrapped, wrapped
+from coordinator.fleet.connections.managed_command import SHOWN_CHARACTERS, fetching, unwrapped, wrapped
 
 
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=200), st.text(st.characters(codec="ascii")))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.fleet import steps
-from coordinator.fleet.inspection import Facts
-from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
-from coordinator.fleet.scripts import admit, public_key, undo
-from coordinator.fleet.steps import SetUp, Step, Upload
+from coordinator.fleet.setup import steps
+from coordinator.fleet.setup.inspection import Facts
+from coordinator.fleet.setup.materials import Interpreter, Release, Wheelhouse
+from coordinator.fleet.setup.scripts import admit, public_key, undo
+from coordinator.fleet.setup.steps import SetUp, Step, Upload
 
 HOSTILE = 'x\'; touch /tmp/owned; echo "$(id)" `id` \\'
 SECRET = "AWS_SECRET_ACCESS_KEY=wJalr"  # noqa: S105

@@ -5,8 +5,8 @@ from __future__ import annotations
 import getpass
 from pathlib import Path
 
-from coordinator.fleet.bootstrap import planned
-from coordinator.fleet.installing import FromHere
+from coordinator.fleet.setup.bootstrap import planned
+from coordinator.fleet.setup.installing import FromHere
 from tilefleet.config import Config, FleetSection, StoreSection, parse
 from tilefleet.fleet_config import HostsSection, NodesSection, SshSection
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.fleet import pip, wheelhouse
-from coordinator.fleet.interpreter import Source
-from coordinator.fleet.release import pack
-from coordinator.fleet.requirements import Target
+from coordinator.fleet.setup import pip, wheelhouse
+from coordinator.fleet.setup.interpreter import Source
+from coordinator.fleet.setup.release import pack
+from coordinator.fleet.setup.requirements import Target
 from tilefleet.errors import NotFound, Unreachable
 
 TARGET = Target("3.12", "aarch64")  # whatever runs the tests, some of it differs

@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from coordinator.fleet.addresses import parse_address
-from coordinator.fleet.known_hosts import SSH_PORT
+from coordinator.fleet.connections.addresses import parse_address
+from coordinator.fleet.connections.known_hosts import SSH_PORT
 from coordinator.fleet.records import Machine
 from tilefleet.fleet_config import SshSection
 

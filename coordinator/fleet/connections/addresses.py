@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from coordinator.fleet.known_hosts import SSH_PORT
+from coordinator.fleet.connections.known_hosts import SSH_PORT
 from tilefleet.errors import BadConfig
 
 # What begins with "-" would be an option of ssh.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coordinator.fleet.everywhere import Target, targets_of
+from coordinator.fleet.connections.everywhere import Target, targets_of
 from coordinator.fleet.records import Machine, NodeRecord
 from tilefleet.errors import NotFound, Unreachable
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from coordinator.fleet.records import Price
 
 HOURS_A_MONTH = 730  # as AWS counts
-_TABLE = Path(__file__).parent / "ec2" / "prices.json"
+_TABLE = Path(__file__).parents[1] / "ec2" / "prices.json"
 _SIZE = re.compile(r"(?:([0-9]{1,3})xlarge|(xlarge|large|medium|small|micro|nano))\Z")
 _OF_XLARGE = {"xlarge": 1.0, "large": 1 / 2, "medium": 1 / 4, "small": 1 / 8, "micro": 1 / 16, "nano": 1 / 32}
 

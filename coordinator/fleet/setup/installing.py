@@ -13,8 +13,8 @@ from tilefleet.config import Config
 from tilefleet.errors import BadConfig
 
 if TYPE_CHECKING:
-    from coordinator.fleet.steps import SetUp
-    from coordinator.fleet.wheelhouse import Artefacts
+    from coordinator.fleet.setup.steps import SetUp
+    from coordinator.fleet.setup.wheelhouse import Artefacts
 
 UNDO_S = 120.0  # stopping the daemon takes its drain time, the rest is removing files
 LOOK_S = 10.0
@@ -59,8 +59,8 @@ class FromHere:
 
     @cached_property
     def _artefacts(self) -> Artefacts:
-        from coordinator.fleet.release import pack
-        from coordinator.fleet.wheelhouse import Artefacts
+        from coordinator.fleet.setup.release import pack
+        from coordinator.fleet.setup.wheelhouse import Artefacts
 
         return Artefacts(pack(), is_uploaded=self._config.nodes.packages == "upload")
 
@@ -77,37 +77,37 @@ class FromHere:
         """See ``Installer``. Of a node without a name, as the name is no setting that a person changes."""
         if self._has_only_contents:
             return ""
-        from coordinator.fleet.bootstrap import planned, settings_digest
+        from coordinator.fleet.setup.bootstrap import planned, settings_digest
 
         return settings_digest(planned(self._config, "node", role, self._environment))
 
     async def set_up(self, connection: Connection, record: NodeRecord, watch: Watch) -> None:
         """See ``Installer``."""
-        from coordinator.fleet.bootstrap import set_up
+        from coordinator.fleet.setup.bootstrap import set_up
 
         await set_up(connection, self._plan(record), self._artefacts, watch)
 
     async def update(self, connection: Connection, record: NodeRecord, watch: Watch) -> None:
         """See ``Installer``."""
-        from coordinator.fleet.updating import update
+        from coordinator.fleet.setup.updating import update
 
         await update(connection, self._plan(record), self._artefacts, watch)
 
     async def roll_back(self, connection: Connection, record: NodeRecord, watch: Watch) -> None:
         """See ``Installer``."""
-        from coordinator.fleet.updating import roll_back
+        from coordinator.fleet.setup.updating import roll_back
 
         await roll_back(connection, self._plan(record), record.release, watch)
 
     async def drain(self, connection: Connection, record: NodeRecord) -> None:
         """See ``Installer``."""
-        from coordinator.fleet.updating import drain
+        from coordinator.fleet.setup.updating import drain
 
         await drain(connection, record.name, deadline_s=self._config.worker.drain.s + MARGIN_S, role=record.role)
 
     async def undo(self, connection: Connection, record: NodeRecord) -> None:
         """See ``Installer``."""
-        from coordinator.fleet.updating import undo
+        from coordinator.fleet.setup.updating import undo
 
         await undo(connection, record.name, deadline_s=UNDO_S + self._config.worker.drain.s, role=record.role)
 
@@ -118,7 +118,7 @@ class FromHere:
         return done.last_lines()
 
     def _plan(self, record: NodeRecord) -> SetUp:
-        from coordinator.fleet.bootstrap import planned
+        from coordinator.fleet.setup.bootstrap import planned
 
         is_there = self._has_only_contents and record.release  # as the laptop copied it, and more than we know of it
         return planned(self._config, record.name, record.role, "" if is_there else self._environment)

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from coordinator.fleet.connections.known_hosts import fingerprint, written
 from coordinator.fleet.files import FleetFiles
-from coordinator.fleet.known_hosts import fingerprint, written
 from coordinator.fleet.records import Machine, NodeRecord
 from tilefleet.errors import NotAllowed
 from tilefleet.fleet_config import SshSection

@@ -23,13 +23,13 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from coordinator.fleet.files import cache_dir
-from coordinator.fleet.materials import Release
+from coordinator.fleet.setup.materials import Release
 from tilefleet.errors import BadConfig, NotAllowed
 from tilefleet.version import __version__
 
 __all__ = ["Release", "bundled", "contents", "pack", "packed", "requires"]
 KEPT = 10  # wheels of a megabyte in the cache
-_ROOT = Path(__file__).resolve().parents[2]  # a checkout, or site-packages
+_ROOT = Path(__file__).resolve().parents[3]  # a checkout, or site-packages
 _PACKAGES = ("tilefleet", "coordinator", "workerd")
 _VERSION_MODULE = "tilefleet/version.py"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day a zip file knows
@@ -55,7 +55,7 @@ def packed(contents: dict[str, bytes]) -> Release:
 
 def bundled(name: str) -> Path:
     """A file or directory that the wheel carries beside the code: ``systemd``, ``constraints.txt``."""
-    packed = Path(__file__).parent / name
+    packed = Path(__file__).parents[1] / name
     return packed if packed.exists() else _ROOT / name
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from shlex import quote
 
-from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
-from coordinator.fleet.places import CACHE, LINK, PYTHONS, RELEASES, SETTINGS, STATE, UNITS
 from coordinator.fleet.records import Role
+from coordinator.fleet.setup.materials import Interpreter, Release, Wheelhouse
+from coordinator.fleet.setup.places import CACHE, LINK, PYTHONS, RELEASES, SETTINGS, STATE, UNITS
 
 MADE = f"{SETTINGS}/made"
 KEPT_RELEASES = 3  # what runs, what ran before, and what is being installed
@@ -357,7 +357,8 @@ exit 0
 def public_key(fleet: str) -> str:
     """Says the public half of the pair that the keeper of the coordinator here logs in to workers with; makes it if need be."""
     program = (
-        "import sys; from coordinator.fleet import files, keys; print(keys.make_pair(files.FleetFiles(sys.argv[1]), sys.argv[1]))"
+        "import sys; from coordinator.fleet.connections.keys import make_pair; from coordinator.fleet.files import FleetFiles; "
+        "print(make_pair(FleetFiles(sys.argv[1]), sys.argv[1]))"
     )
     python = f"{LINK}/bin/python -P -c {quote(program)} {quote(fleet)}"
     return f"exec runuser -u tilefleet -- env -i HOME={STATE} PATH=/usr/bin:/bin {python}\n"

@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from coordinator.fleet import refusals
-from coordinator.fleet.known_hosts import fingerprint
-from coordinator.fleet.refusals import Destination
+from coordinator.fleet.connections import refusals
+from coordinator.fleet.connections.known_hosts import fingerprint
+from coordinator.fleet.connections.refusals import Destination
 from tilefleet.errors import NotAllowed, NotFound, TilefleetError
 from tilefleet.fleet_config import SshSection
 

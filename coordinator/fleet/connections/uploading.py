@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from coordinator.fleet import refusals
+from coordinator.fleet.connections import refusals
+from coordinator.fleet.connections.refusals import Destination
 from coordinator.fleet.ports import Finished
-from coordinator.fleet.refusals import Destination
 from tilefleet.errors import NotFound
 
 PIECE_BYTES = 1024 * 1024

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from coordinator.fleet.known_hosts import SSH_PORT, fingerprint
+from coordinator.fleet.connections.known_hosts import SSH_PORT, fingerprint
 from tilefleet.errors import DoesNotFit, NotAllowed, Unreachable
 from tilefleet.quantities import format_bytes
 

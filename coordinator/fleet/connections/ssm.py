@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from coordinator.fleet import managed_command, refusals
-from coordinator.fleet.known_hosts import SSH_PORT
+from coordinator.fleet.connections import managed_command, refusals
+from coordinator.fleet.connections.known_hosts import SSH_PORT
+from coordinator.fleet.connections.refusals import Destination
+from coordinator.fleet.connections.remote_command import Output
+from coordinator.fleet.connections.uploading import SPARE_BYTES, Contents, pieces_of
 from coordinator.fleet.ports import Finished
 from coordinator.fleet.records import Machine, NodeRecord
-from coordinator.fleet.refusals import Destination
-from coordinator.fleet.remote_command import Output
-from coordinator.fleet.uploading import SPARE_BYTES, Contents, pieces_of
 from tilefleet import aws, layout
 from tilefleet.backoff import Backoff
 from tilefleet.config import Config

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coordinator.fleet.files import cache_dir
-from coordinator.fleet.materials import Interpreter
+from coordinator.fleet.setup.materials import Interpreter
 from tilefleet.errors import NotAllowed, NotFound, Unreachable
 
 TIMEOUT_S = 30.0  # without a byte

@@ -37,7 +37,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from coordinator.fleet.picture import (
+from coordinator.fleet.deciding.picture import (
     Desired,
     Node,
     Observed,

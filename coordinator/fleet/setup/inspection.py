@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from coordinator.fleet.places import CACHE, LINK, PYTHONS, RELEASES
-from coordinator.fleet.requirements import KNOWN_GOOD
+from coordinator.fleet.setup.places import CACHE, LINK, PYTHONS, RELEASES
+from coordinator.fleet.setup.requirements import KNOWN_GOOD
 from tilefleet.quantities import format_bytes
 
 GLIBC = (2, 28)  # the wheels of our dependencies need no newer one

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from coordinator.fleet.requirements import Target
+from coordinator.fleet.setup.requirements import Target
 from tilefleet.errors import DoesNotFit, NotFound, TilefleetError, Unreachable
 
 DEADLINE_S = 600.0  # 130 MB at 2 Mb/s

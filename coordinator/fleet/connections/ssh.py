@@ -14,15 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordinator.fleet import refusals, uploading
-from coordinator.fleet.addresses import parse_address
+from coordinator.fleet.connections import refusals, uploading
+from coordinator.fleet.connections.addresses import parse_address
+from coordinator.fleet.connections.known_hosts import host_keys_of
+from coordinator.fleet.connections.refusals import Destination, KeyRefused
+from coordinator.fleet.connections.remote_command import KILL_S, Output, command_line
+from coordinator.fleet.connections.ssh_login import Keys, Login, key_files, load_keys, said
 from coordinator.fleet.files import FleetFiles
-from coordinator.fleet.known_hosts import host_keys_of
 from coordinator.fleet.ports import Finished
 from coordinator.fleet.records import Machine, NodeRecord
-from coordinator.fleet.refusals import Destination, KeyRefused
-from coordinator.fleet.remote_command import KILL_S, Output, command_line
-from coordinator.fleet.ssh_login import Keys, Login, key_files, load_keys, said
 from tilefleet.backoff import Backoff
 from tilefleet.config import Config
 from tilefleet.errors import TilefleetError, Unreachable

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from coordinator.fleet import interpreter, pip
 from coordinator.fleet.files import cache_dir
-from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
-from coordinator.fleet.release import bundled, requires
-from coordinator.fleet.requirements import Architecture, Needed, Target, below, pinned, pins
+from coordinator.fleet.setup import interpreter, pip
+from coordinator.fleet.setup.materials import Interpreter, Release, Wheelhouse
+from coordinator.fleet.setup.release import bundled, requires
+from coordinator.fleet.setup.requirements import Architecture, Needed, Target, below, pinned, pins
 from tilefleet.errors import NotAllowed, TilefleetError
 
 REFUSED_S = 300.0  # an interpreter that could not be had is not asked for again: each try may wait half a minute

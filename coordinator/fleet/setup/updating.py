@@ -5,13 +5,13 @@ The rule: all that can be done while the old version still works is done before 
 
 from __future__ import annotations
 
-from coordinator.fleet import inspection, scripts, steps
-from coordinator.fleet.bootstrap import StepFailed, looked_at, perform, prepared, unwatched
-from coordinator.fleet.inspection import Facts
 from coordinator.fleet.ports import Connection, Watch
 from coordinator.fleet.records import Role
-from coordinator.fleet.steps import SetUp, Step
-from coordinator.fleet.wheelhouse import Artefacts
+from coordinator.fleet.setup import inspection, scripts, steps
+from coordinator.fleet.setup.bootstrap import StepFailed, looked_at, perform, prepared, unwatched
+from coordinator.fleet.setup.inspection import Facts
+from coordinator.fleet.setup.steps import SetUp, Step
+from coordinator.fleet.setup.wheelhouse import Artefacts
 
 
 async def update(connection: Connection, plan: SetUp, artefacts: Artefacts, watch: Watch) -> Facts:

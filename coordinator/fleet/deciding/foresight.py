@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from coordinator.fleet.reconcile import (
+from coordinator.fleet.deciding.reconcile import (
     Accept,
     Action,
     Drain,

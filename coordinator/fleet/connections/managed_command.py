@@ -14,7 +14,7 @@ import shlex
 import zlib
 from typing import NamedTuple
 
-from coordinator.fleet.remote_command import KILL_S
+from coordinator.fleet.connections.remote_command import KILL_S
 
 SHOWN_CHARACTERS = 23_500  # of 24,000; what does not fit is cut anyway
 _MARK = "tilefleet-output"

@@ -11,11 +11,11 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from coordinator.fleet import scripts
-from coordinator.fleet.inspection import INSPECT, NEW_RELEASE_BYTES, UPLOADED_BYTES, Facts
-from coordinator.fleet.materials import Interpreter, Release, Wheelhouse
-from coordinator.fleet.places import CACHE, PYTHONS
 from coordinator.fleet.records import Role
+from coordinator.fleet.setup import scripts
+from coordinator.fleet.setup.inspection import INSPECT, NEW_RELEASE_BYTES, UPLOADED_BYTES, Facts
+from coordinator.fleet.setup.materials import Interpreter, Release, Wheelhouse
+from coordinator.fleet.setup.places import CACHE, PYTHONS
 
 START_S = 120.0  # TimeoutStartSec of the units
 STOP_S = 30.0  # what systemd waits beyond the drain before it kills

@@ -13,15 +13,15 @@ from collections import deque
 
 import msgspec
 
-from coordinator.fleet import inspection, scripts, steps
 from coordinator.fleet.failures import sentence_of, sentence_of_hung
-from coordinator.fleet.inspection import Facts
+from coordinator.fleet.money.spending import lifetime_s_of
 from coordinator.fleet.ports import Connection, Finished, PhaseEvent, Watch
 from coordinator.fleet.records import Role
-from coordinator.fleet.release import bundled
-from coordinator.fleet.spending import lifetime_s_of
-from coordinator.fleet.steps import SetUp, Step, settings_digest
-from coordinator.fleet.wheelhouse import Artefacts
+from coordinator.fleet.setup import inspection, scripts, steps
+from coordinator.fleet.setup.inspection import Facts
+from coordinator.fleet.setup.release import bundled
+from coordinator.fleet.setup.steps import SetUp, Step, settings_digest
+from coordinator.fleet.setup.wheelhouse import Artefacts
 from tilefleet.config import Config, CoordinatorSection
 from tilefleet.errors import DoesNotFit, NodesFailed, TilefleetError, Unreachable
 from tilefleet.fleet_config import SshSection
