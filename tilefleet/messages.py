@@ -250,7 +250,7 @@ class WorkerHello(Wire, tag="hello", frozen=True):
     cores: int
     memory_bytes: int
     flops_per_s: float
-    """float64 multiply-adds counted as two, on the cores it owns: measured at its start, then by its products."""
+    """float64 multiply-adds counted as two, on its cores: measured at its start and while idle, then by its products."""
     bytes_per_s: float
     slots: int
     v: Version = VERSION

@@ -1,20 +1,46 @@
-"""What the planner must know of this worker: how fast it multiplies, and how fast its store answers. Both measured at start."""
+"""What the planner must know of this worker: how fast it multiplies, and how fast its store answers.
+
+Both are measured at its start, when other things start on the machine as well, and some times more while it is idle.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import numpy as np
 
+from tilefleet.errors import TilefleetError
 from tilefleet.matrix import MatrixRef, Rect
 from tilefleet.reading import Reader
 from tilefleet.store import Store
+from workerd.roster import Speeds
 
 GEMM_SIDE = 768  # 0.9 Gflop: 10–50 ms on a core; long enough for BLAS to reach its speed
 PROBE_BYTES = 8 * 2**20  # a tile: 1024 × 1024 of float64
 PROBES_AT_ONCE = 4
+AGAIN, EVERY_S = 3, 5.0
+
+
+async def speeds(store: Store, reader: Reader, name: str) -> Speeds:
+    """Both, one after the other; a tenth of a second where the store is near. Raises what the store raises."""
+    return Speeds(await asyncio.to_thread(flops_per_s), await bytes_per_s(store, reader, name))
+
+
+async def while_idle(measured: Callable[[], Awaitable[Speeds]], is_idle: Callable[[], bool]) -> AsyncIterator[Speeds]:
+    """Some more measurements, after the start: a machine that starts, or starts several workers, does not show its speed."""
+    n_left = AGAIN
+    while n_left:
+        await asyncio.sleep(EVERY_S)
+        if is_idle():
+            n_left -= 1
+            try:
+                speeds = await measured()
+            except TilefleetError:
+                continue
+            yield speeds
 
 
 def flops_per_s() -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -21,7 +22,7 @@ from tilefleet.queues import Received
 from tilefleet.reading import Reader
 from tilefleet.sd_notify import READY, STOPPING, WATCHDOG, notify, watchdog_interval_s
 from tilefleet.sqs import SqsQueues
-from workerd import spot
+from workerd import measure, spot
 from workerd.attempt import Failure, Verdict, attempt, name_of
 from workerd.budget import Budget
 from workerd.context import Context, Surroundings
@@ -29,7 +30,7 @@ from workerd.control import FRESH_S, ControlWatch
 from workerd.leases import LeaseKeeper
 from workerd.outbox import Letter, Outbox
 from workerd.rejection import reject
-from workerd.roster import Roster
+from workerd.roster import Roster, Speeds
 
 log = structlog.get_logger()
 
@@ -46,13 +47,15 @@ class Worker:
     """One workerd. ``run`` ends after ``stop`` was called and everything in hand was finished or given back."""
 
     def __init__(
-        self, config: Config, queues: SqsQueues, hello: WorkerHello, budget: Budget, around: Surroundings, watch: ControlWatch
-    ) -> None:
+        self, config: Config, queues: SqsQueues, hello: WorkerHello, budget: Budget, around: Surroundings, watch: ControlWatch,
+        measured: Callable[[], Awaitable[Speeds]],
+    ) -> None:  # fmt: skip
         self._config = config
         self._queues = queues
         self._budget = budget
         self._watch = watch
         self._around = around._replace(is_cancelled=watch.is_cancelled)
+        self._measured = measured
         self._roster = Roster(hello)
         self._leases = LeaseKeeper(queues.jobs, config.queues.lease.s)
         self._outbox = Outbox(queues.completions, queues.jobs, self._leases.book)
@@ -92,7 +95,7 @@ class Worker:
                 tasks.create_task(loop(), name=name)
                 for name, loop in (
                     ("heartbeats", self._heartbeats), ("control", self._watch.run), ("watchdog", self._feed_watchdog),
-                    ("outbox", self._outbox.run), ("leases", self._leases.run),
+                    ("outbox", self._outbox.run), ("leases", self._leases.run), ("measuring", self._measure_again),
                 )
             ]  # fmt: skip
             if self._config.worker.metadata_url:
@@ -276,6 +279,10 @@ class Worker:
             await self._queues.completions.send([body])
         except TilefleetError as error:
             log.warning("message_unsent", code=error.code, error=str(error))
+
+    async def _measure_again(self) -> None:
+        async for speeds in measure.while_idle(self._measured, lambda: not self._running):
+            self._roster.note_measured(speeds)
 
     async def _feed_watchdog(self) -> None:
         interval_s = watchdog_interval_s()

@@ -36,13 +36,21 @@ class Identity(NamedTuple):
     incarnation: str
 
 
+class Speeds(NamedTuple):
+    """What the planner reckons with, as ``hello`` tells it."""
+
+    flops_per_s: float
+    bytes_per_s: float
+
+
 class Roster:
     """Who we are and what we hold; makes every message that leaves."""
 
     def __init__(self, hello: WorkerHello) -> None:
         self.identity = Identity(hello.fleet, hello.worker, hello.incarnation)
         self._hello = hello
-        self._flops_per_s = hello.flops_per_s
+        self._speeds = Speeds(hello.flops_per_s, hello.bytes_per_s)
+        self._is_taught = False
         self._held: dict[str, Job] = {}
 
     def __len__(self) -> int:
@@ -64,21 +72,28 @@ class Roster:
         """It was completed, given back or lost."""
         self._held.pop(handle, None)
 
+    def note_measured(self, speeds: Speeds) -> None:
+        """The best counts, as others can only have kept the machine busy; but what products took says more."""
+        flops_per_s, bytes_per_s = (max(pair) for pair in zip(self._speeds, speeds, strict=True))
+        self._speeds = Speeds(self._speeds.flops_per_s if self._is_taught else flops_per_s, bytes_per_s)
+
     def note_speed(self, job: Job, times: JobTimes) -> None:
-        """Learn a worker's speed from its products: when it was measured, others may have kept the machine busy."""
+        """Learn a worker's speed from its products."""
         work = job.work
         if not isinstance(work, Gemm) or work.product_dtype not in TIMES_AS_FAST:
             return
         if work.k1 - work.k0 >= DEEP and times.computed_s >= TELLING_S:
-            self._flops_per_s = times.flops / times.computed_s / TIMES_AS_FAST[work.product_dtype]
+            flops_per_s = times.flops / times.computed_s / TIMES_AS_FAST[work.product_dtype]
+            self._speeds, self._is_taught = self._speeds._replace(flops_per_s=flops_per_s), True
 
     @property
     def has_news(self) -> bool:
-        """Whether its speed is no longer what ``hello`` told."""
-        return abs(self._flops_per_s / self._hello.flops_per_s - 1) > NEWS
+        """Whether its speeds are no longer what ``hello`` told."""
+        told = Speeds(self._hello.flops_per_s, self._hello.bytes_per_s)
+        return any(abs(now / before - 1) > NEWS for now, before in zip(self._speeds, told, strict=True))
 
     def hello(self) -> str:
-        self._hello = msgspec.structs.replace(self._hello, flops_per_s=self._flops_per_s)
+        self._hello = msgspec.structs.replace(self._hello, **self._speeds._asdict())
         return encode(self._hello)
 
     def heartbeat(self) -> str:

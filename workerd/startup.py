@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -62,7 +63,8 @@ async def run(config: Config, configured: Callable[[], Config], start_timeout_s:
         around = Surroundings(
             stores, config.store.url, reader, Compute(), config.store.allow_local_files, config.worker.concurrency, budget.spares
         )
-        worker = Worker(config, queues, hello, budget, around, ControlWatch(store))
+        measured_again = partial(measure.speeds, store, reader, incarnation)
+        worker = Worker(config, queues, hello, budget, around, ControlWatch(store), measured_again)
         _handle_signals(worker.stop, lambda: _reload(worker.reload, config, configured, name))
         is_clean = await worker.run()
     await asyncio.sleep(0.03)  # obstore's threads may wake the loop until 20 ms after the last await

@@ -9,7 +9,7 @@ import pytest
 from coordinator.core.cost import FleetFacts, flop_s
 from tests.unit.golden.examples import EXAMPLES, GEMM, job
 from tilefleet.messages import Gemm, JobTimes, WorkerHello, decode_worker
-from workerd.roster import TIMES_AS_FAST, Roster
+from workerd.roster import TIMES_AS_FAST, Roster, Speeds
 
 HELLO = msgspec.structs.replace(msgspec.convert(EXAMPLES["hello"], WorkerHello, from_attributes=True), flops_per_s=1e10)
 WORK = msgspec.structs.replace(msgspec.convert(GEMM, Gemm, from_attributes=True), product_dtype="float64", k0=0, k1=600)
@@ -30,6 +30,21 @@ def test_a_speed_that_was_measured_on_a_busy_machine_is_told_again_after_a_produ
     assert (told(roster), roster.has_news) == (2.5e10, False)
     roster.note_speed(job(WORK), JobTimes(computed_s=2.0, flops=49_000_000_000))
     assert not roster.has_news, "which is about the same"
+
+
+def test_of_speeds_that_are_measured_again_the_best_counts_until_a_product_tells_more() -> None:
+    roster = Roster(msgspec.structs.replace(HELLO, bytes_per_s=1e9))
+    roster.note_measured(Speeds(9e9, 9e8))
+    assert not roster.has_news, "the machine was busy"
+    roster.note_measured(Speeds(2e10, 9e8))
+    roster.note_measured(Speeds(9e9, 3e9))
+    assert roster.has_news
+    hello = decode_worker(roster.hello())
+    assert isinstance(hello, WorkerHello)
+    assert (hello.flops_per_s, hello.bytes_per_s, roster.has_news) == (2e10, 3e9, False)
+    roster.note_speed(job(WORK), LONG)
+    roster.note_measured(Speeds(9e10, 3e9))
+    assert told(roster) == 2.5e10
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("complex128", 2.5e10), ("float32", 1.25e10), ("complex64", 1.25e10)])
