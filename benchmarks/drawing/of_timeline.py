@@ -28,7 +28,7 @@ def draw(document: Document) -> Any:
         top = number * (len(PHASES) + 1.6)
         places += [(top + lane, f"{worker}  {word}" if lane == 0 else word) for lane, (word, _) in enumerate(PHASES.values())]
         for order, job in enumerate(jobs):
-            _job(axes, top, job, order)
+            _job(axes, top, job, order, took_s)
     axes.axvline(took_s, color=style.INK, lw=1.2)
     axes.annotate(" result", (took_s, 1), xycoords=("data", "axes fraction"), va="top", fontsize=9)
     axes.set_yticks([place for place, _ in places], [word for _, word in places], color=style.INK)
@@ -39,7 +39,7 @@ def draw(document: Document) -> Any:
     return figure
 
 
-def _job(axes: Any, top: float, job: dict[str, Any], order: int) -> None:
+def _job(axes: Any, top: float, job: dict[str, Any], order: int, took_s: float) -> None:
     spans = [span for span in job["spans"] if span[0] in PHASES]
     if not spans:
         return
@@ -48,7 +48,8 @@ def _job(axes: Any, top: float, job: dict[str, Any], order: int) -> None:
         [(began, ended - began)], (top - 0.55, len(PHASES) + 0.1), color=style.INK, alpha=0.05 + 0.05 * (order % 2), lw=0
     )
     above = 0.6 + 0.35 * (order % 2)  # as two may begin close to each other
-    axes.annotate(job["job"], (began, top - above), fontsize=7.5, color=style.FAINT, va="bottom", clip_on=True)
+    x, side = (began, "left") if began < 0.9 * took_s else (ended, "right")  # clear of the result's line
+    axes.annotate(job["job"], (x, top - above), fontsize=7.5, color=style.FAINT, va="bottom", ha=side, clip_on=True)
     for lane, (phase, (_, colour)) in enumerate(PHASES.items()):
         bars = merged([(first, last) for name, first, last in spans if name == phase])
         axes.broken_barh([(first, last - first) for first, last in bars], (top + lane - LANE / 2, LANE), color=colour, lw=0)

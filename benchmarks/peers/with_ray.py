@@ -14,6 +14,7 @@ from benchmarks.peers.contract import Step, Told
 from benchmarks.peers.opening import create_array, open_array
 
 Place = tuple[slice, slice]
+NEVER_LOST = 1_000_000  # checks in a row: it stands still while others are measured, and would be taken for dead after five
 
 
 class WithRay:
@@ -25,7 +26,10 @@ class WithRay:
         import ray
 
         cores = os.cpu_count() or 1
-        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(
+            num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="error",
+            _system_config={"health_check_failure_threshold": NEVER_LOST},
+        )  # fmt: skip
         self._chunk = ray.remote(chunk)
         ray.get([ray.remote(imported).remote() for _ in range(2 * cores)])
 
