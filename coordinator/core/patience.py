@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from coordinator.core.operation_run import OperationRun
 from coordinator.core.settings import SchedulerSettings
 from coordinator.core.stage_run import Attempt, StageRun
-from coordinator.core.stragglers import is_overdue, is_straggling, least_patience_s
+from coordinator.core.stragglers import MOST_DOUBLED, is_overdue, is_straggling, least_patience_s
 from coordinator.core.workers import Workers
 from tilefleet.errors import ErrorInfo, OperationFailed, TilefleetError, Unreachable
 
@@ -39,7 +39,7 @@ def unheld(stages: Iterable[tuple[OperationRun, StageRun]], settings: SchedulerS
 
 
 def straggling(stages: Iterable[tuple[OperationRun, StageRun]], workers: Workers, now: float) -> Iterator[tuple[StageRun, int]]:
-    """Jobs worth another attempt: slow ones once, those that hang again and again. None while their end could not be heard."""
+    """Jobs worth another attempt: slow ones twice, those that hang again and again. None while their end could not be heard."""
     if workers.is_deaf(now):
         return
     for run, stage in stages:
@@ -50,7 +50,7 @@ def straggling(stages: Iterable[tuple[OperationRun, StageRun]], workers: Workers
             if attempt.holder is None:
                 continue
             held_s = now - attempt.held_since
-            is_slow = not attempt.is_doubled and is_straggling(held_s, median_s, is_tail=is_tail)
+            is_slow = attempt.n_doubled < MOST_DOUBLED and is_straggling(held_s, median_s, is_tail=is_tail)
             if is_slow or is_overdue(held_s, predicted_s, attempt.number):
                 yield stage, index
 

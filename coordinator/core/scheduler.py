@@ -279,11 +279,11 @@ class Scheduler:
             self._try_again(run, stage, message.index, message.error.sentence, now, patience.retry_delay_s(message.attempt))
 
     def _try_again(self, run: OperationRun, stage: StageRun, index: int, why: str, now: float, delay_s: float = 0.0) -> None:
-        tries = stage.retry(index, now + delay_s)
+        n_failed = stage.retry(index, now + delay_s)
         run.totals.attempts += 1
-        if tries >= self.settings.max_attempts:
-            error = patience.given_up_error(run, stage, index, f"after {tries} attempts: {why}")
-            job = stage.job(self.settings.fleet, run.id, self.epoch, index, tries - 1)
+        if n_failed >= self.settings.max_attempts:
+            error = patience.given_up_error(run, stage, index, f"after {n_failed} attempts: {why}")
+            job = stage.job(self.settings.fleet, run.id, self.epoch, index, stage.newest_attempt(index) - 1)
             self._commands.append(Bury(job, error.sentence))
             self._end(run, "failed", error, now)
 

@@ -24,8 +24,8 @@ class Attempt(msgspec.Struct, gc=False):
     holder: str | None = None
     """Incarnation of the worker that reported to hold it."""
     held_since: float = 0.0
-    is_doubled: bool = False
-    """A second one was sent because this one took too long."""
+    n_doubled: int = 0
+    """How many were sent before because the one that was out took too long."""
 
     @property
     def since(self) -> float:
@@ -48,7 +48,8 @@ class StageRun:
         self.has_second_attempts = False
         self._done = bytearray((self.n_jobs + 7) // 8)
         self._cursor = 0
-        self._doubled: set[int] = set()
+        self._doubled: dict[int, int] = {}
+        """How often, of jobs that took too long."""
         self._again: list[tuple[float, int]] = []
         self._tries: dict[int, int] = {}
         self._halvings: dict[int, int] = {}
@@ -109,16 +110,16 @@ class StageRun:
         self.out.pop(index, None)
         self._tries.pop(index, None)
         self._halvings.pop(index, None)
-        self._doubled.discard(index)
+        self._doubled.pop(index, None)
         self._done[index >> 3] |= 1 << (index & 7)
         self.n_done += 1
         self.last_done = now
         return True
 
     def note_times(self, times: JobTimes) -> None:
-        """How long a finished attempt took in its worker, for the median; and how long it kept it from doing another, as
-        fetching and committing overlap with other jobs' computing."""
-        self._durations.append(times.total_s)
+        """How long a finished attempt took in its worker, for the median, without what it waited for others there; and how long
+        it kept it from doing another, as fetching and committing overlap with other jobs' computing."""
+        self._durations.append(times.total_s - times.waited_s)
         self._busy.append(max(times.computed_s + times.checked_s, times.fetched_s + times.committed_s))
 
     @property
@@ -147,7 +148,7 @@ class StageRun:
         else:
             index, self._cursor = self._cursor, self._cursor + 1
         number = self._tries.get(index, 0)
-        self.out[index] = Attempt(number, now, is_doubled=index in self._doubled)
+        self.out[index] = Attempt(number, now, n_doubled=self._doubled.get(index, 0))
         self.first_sent = now if self.first_sent is None else self.first_sent
         return index, number
 
@@ -158,12 +159,12 @@ class StageRun:
         return Job(fleet, operation, stage.name, index, number, epoch, stage.peak_bytes, stage.work(index), halvings)
 
     def retry(self, index: int, due: float) -> int:
-        """Have a job tried again from ``due`` on; how many attempts it has had."""
+        """Have a job tried again from ``due`` on; how many attempts came to nothing, which those do not that are only slow."""
         self.has_second_attempts = True
         self.out.pop(index, None)
         self._tries[index] = self._tries.get(index, 0) + 1
         heapq.heappush(self._again, (due, index))
-        return self._tries[index]
+        return self._tries[index] - self._doubled.get(index, 0)
 
     def halve(self, index: int) -> None:
         """Have the next attempt hold less at a time."""
@@ -172,7 +173,7 @@ class StageRun:
     def double(self, index: int, now: float) -> None:
         """Send a second attempt beside the one that is out, which still counts when it comes first."""
         self.retry(index, now)
-        self._doubled.add(index)
+        self._doubled[index] = self._doubled.get(index, 0) + 1
 
     def return_unsent(self, index: int, due: float) -> None:
         """A job that did not get into the queue: try again, without counting an attempt."""
@@ -190,7 +191,7 @@ class StageRun:
         return self._again[0][0] if self._again else float("inf")
 
     def median_s(self) -> float | None:
-        """Median time jobs were held, once half of the stage is done."""
+        """Median time jobs took, once half of the stage is done."""
         return median(self._durations) if 2 * self.n_done >= self.n_jobs and self._durations else None
 
     def validate(self) -> None:

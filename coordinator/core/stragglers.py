@@ -1,7 +1,9 @@
 """Which attempts are so slow that a second one is worth its price.
 
 cubed's rule (cubed/runtime/backup.py, after Dean & Ghemawat's backup tasks, OSDI 2004): once half of a stage is done and
-nothing is left to hand out, an attempt that takes three times the median is doubled. The first commit wins.
+nothing is left to hand out, an attempt that takes three times the median is doubled. The first commit wins. Should the second
+one be as slow, there is a third: of ten thousand workers a hundred are slow, and some of what they are too slow with comes to
+another of them. To wait for that took a twentieth of a large operation's time.
 
 Where there is no median (a stage of one job, or one of which most attempts hang), an attempt that is far beyond what was
 predicted is doubled too, and again after twice that time: no job waits for ever for a worker that lives and does not end it.
@@ -10,6 +12,7 @@ predicted is doubled too, and again after twice that time: no job waits for ever
 from __future__ import annotations
 
 SLOWER_THAN_MEDIAN = 3.0
+MOST_DOUBLED = 2  # times, as a job may be larger than its fellows, and then is so everywhere
 LEAST_S = 2.0  # below that, a heartbeat's granularity says more than the work
 OVERDUE_S = 900.0
 OVERDUE_TIMES = 10.0  # of the prediction, which knows nothing of slow disks and of other people's machines

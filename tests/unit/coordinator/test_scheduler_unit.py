@@ -134,25 +134,6 @@ def test_an_attempt_nobody_holds_is_sent_again_without_counting() -> None:
     assert here.take() == [job]
 
 
-def test_a_straggler_is_doubled_once_and_either_may_win() -> None:
-    for winner in (0, 1):
-        here = Driven(n_workers=2)
-        made = here.adopt(random_record(n_jobs=6))
-        jobs = here.take(6)
-        slow = jobs.pop()
-        here.hold(slow)
-        for job in jobs:
-            here.done(job)
-        here.wait(20)
-        (second,) = here.take()
-        assert (second.key, second.attempt) == (slow.key, 1)
-        here.wait(60)
-        assert here.sent == [], "once is enough"
-        here.done((slow, second)[winner])
-        here.work_off()
-        assert here.state(made) == "done"
-
-
 def test_a_small_operation_does_not_wait_behind_a_large_one() -> None:
     here = Driven()
     here.adopt(random_record("000000000000", n_jobs=500))
