@@ -116,6 +116,14 @@ def test_every_worker_gets_work_of_a_product_that_is_large_enough() -> None:
         assert stage.n_jobs >= n_workers
 
 
+def test_a_few_blocks_are_of_one_size() -> None:
+    """The default tile of 2000 rows is 1024: two workers with 1024 and 976 of them take as long as for 2048."""
+    fleet = FleetFacts(n_workers=2, memory_bytes=2 << 30, flops_per_s=1e11, bytes_per_s=5e9)
+    work = plain(template(2000, 60_000, 2000, (2000, 2000), "file:///data"))
+    chosen = choose_gemm(GemmShape(work, 2000, 2000, 60_000, np.dtype("float64"), None), fleet, 20.0)
+    assert (chosen.tile, chosen.block, chosen.n_splits) == ((1000, 1000), (1000, 2000), 1)
+
+
 def test_the_tile_somebody_asks_for_is_the_tile() -> None:
     made = record("multiply", m=5000, k=700, n=5000, tile=(300, 700))
     (main,) = plan_all(made, m=5000, k=700, n=5000)
