@@ -34,6 +34,7 @@ SPLIT_ROUNDS = 2  # parts of k for each worker: a slower one may be given fewer,
 DEPTH_STEP = 32  # columns, by which panels are made deeper to use what memory is left
 FRESH_S_PER_BYTE = 2e-10  # of blocks in memory that a worker touches for the first time: the kernel clears 1 to 10 GB/s
 LOCAL_WRITE = 3.0  # times as long as to read the same bytes: pages for a new file, and its checksums
+LOCAL_WRITE_S_PER_BYTE = 1.5e-9  # and no less: new pages come at 0.3 GB/s where the system has none at hand, else at 1 to 3
 SHORT_JOB_S, LONG_JOB_S = 0.25, 2.0  # of work that only reads and writes: shorter ones need not be several for each worker
 WIDE_BYTES = 128 * 2**20  # that a block of such work may take, if it is more than a tile
 MIN_SPLIT_JOB_S = 0.1  # below that, cutting a block for one more worker costs more than it gains
@@ -245,8 +246,8 @@ def _choice(
     a_times, b_times = _times_fetched(shape.template.a, 1, panel_k), _times_fetched(shape.template.b, 0, panel_k)
     arithmetic_s = flop_s(gemm_flops(rows, cols, split_k), shape.dtype, fleet)
     transfer_s = (a_times * rows + b_times * cols) * split_k * itemsize / fleet.bytes_per_s
-    written = rows * cols * (LOCAL_WRITE if shape.template.out.url.startswith("file:") else 1.0)
-    edges_s = ((rows + cols) * min(panel_k, split_k) + written) * itemsize / fleet.bytes_per_s
+    first_s = (rows + cols) * min(panel_k, split_k) * itemsize / fleet.bytes_per_s
+    edges_s = first_s + _written_s(rows * cols * itemsize, shape.template.out, fleet)
     job_s = max(arithmetic_s, transfer_s) + JOB_OVERHEAD_S + ceil_div(split_k, panel_k) * PANEL_OVERHEAD_S
     again_s = _again_s(shape, rows, cols, split_k, panel_k)
     waves = ceil_div(n_blocks * n_splits, fleet.n_workers)
@@ -262,6 +263,13 @@ def _choice(
         tile, block, panel_k, n_splits, split_k, peak, job_s + edges_s,
         waves * job_s + n_bare * edges_s + reduce_s + fresh_s, again_s, moved * itemsize,
     )  # fmt: skip
+
+
+def _written_s(n_bytes: int, out: MatrixRef, fleet: FleetFacts) -> float:
+    """How long a worker writes a block."""
+    if not out.url.startswith("file:"):
+        return n_bytes / fleet.bytes_per_s
+    return n_bytes * max(LOCAL_WRITE / fleet.bytes_per_s, LOCAL_WRITE_S_PER_BYTE)
 
 
 def _again_s(shape: GemmShape, rows: int, cols: int, depth: int, panel_k: int) -> float:
