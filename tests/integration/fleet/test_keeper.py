@@ -161,7 +161,7 @@ async def test_its_failures_are_logged_and_it_goes_on(
     await world.fleet.nodes.found("test")
     leading = asyncio.create_task(world.lead())
     keeping = asyncio.create_task(keeper.keep(world.fleet.config, world.store))
-    await until(world, lambda: len(world.running) == 2)
+    await until(world, lambda: sorted(world.running) == ["n1", "n2"])
     for task in (keeping, leading):
         task.cancel()
     await asyncio.gather(keeping, leading, return_exceptions=True)
