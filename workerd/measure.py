@@ -21,7 +21,7 @@ from workerd.roster import Speeds
 GEMM_SIDE = 768  # 0.9 Gflop: 10–50 ms on a core; long enough for BLAS to reach its speed
 PROBE_BYTES = 8 * 2**20  # a tile: 1024 × 1024 of float64
 PROBES_AT_ONCE = 4
-AGAIN, EVERY_S = 3, 5.0
+AGAIN, EVERY_S = 3, 5.0  # measurements after the start, and how long before each
 
 
 async def speeds(store: Store, reader: Reader, name: str) -> Speeds:
@@ -37,10 +37,10 @@ async def while_idle(measured: Callable[[], Awaitable[Speeds]], is_idle: Callabl
         if is_idle():
             n_left -= 1
             try:
-                speeds = await measured()
+                found = await measured()
             except TilefleetError:
                 continue
-            yield speeds
+            yield found
 
 
 def flops_per_s() -> float:

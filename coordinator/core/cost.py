@@ -161,24 +161,21 @@ def _tiles(shape: GemmShape, fleet: FleetFacts) -> Iterator[tuple[int, int]]:
     yield tile
     while max(tile) > 256:
         grid = Grid((shape.m, shape.n), tile)
-        if grid.n_tiles < 4 * fleet.n_workers and (evened := _evened(grid)) != tile:
+        is_coarse = grid.n_tiles < 4 * fleet.n_workers
+        if is_coarse and grid.n_tiles and (evened := _evened(grid)) != tile:
             yield evened
         job_s = flop_s(gemm_flops(*tile, shape.k), shape.dtype, fleet)
         smallest = _peak(shape, tile, tile, min(_panels(shape, tile)))
-        if (grid.n_tiles >= 4 * fleet.n_workers or job_s < MIN_SPLIT_JOB_S) and smallest <= fleet.job_bytes:
+        if (not is_coarse or job_s < MIN_SPLIT_JOB_S) and smallest <= fleet.job_bytes:
             return
         tile = _halved(_halved(tile)) if shape.is_symmetric else _halved(tile)
         yield tile
 
 
 def _evened(grid: Grid) -> tuple[int, int]:
-    """Tiles of about one size where there are few: the largest block is what others wait for."""
-    return _evenly(grid.shape[0], grid.n_rows), _evenly(grid.shape[1], grid.n_cols)
-
-
-def _evenly(length: int, n_parts: int) -> int:
-    """The largest part: a multiple of 8 elements, which are a cache line of float64."""
-    return max(1, min(length, ceil_div(ceil_div(length, max(1, n_parts)), 8) * 8))
+    """Tiles of about one size, for few: the largest block is what others wait for. Multiples of 8, a cache line of float64."""
+    (m, n), rows, cols = grid.shape, grid.n_rows, grid.n_cols
+    return min(m, ceil_div(m, 8 * rows) * 8), min(n, ceil_div(n, 8 * cols) * 8)
 
 
 def _halved(tile: tuple[int, int]) -> tuple[int, int]:

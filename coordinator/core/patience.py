@@ -50,7 +50,7 @@ def straggling(stages: Iterable[tuple[OperationRun, StageRun]], workers: Workers
             if attempt.holder is None:
                 continue
             held_s = now - attempt.held_since
-            is_slow = attempt.n_doubled < MOST_DOUBLED and is_straggling(held_s, median_s, is_tail=is_tail)
+            is_slow = stage.n_doubled(index) < MOST_DOUBLED and is_straggling(held_s, median_s, is_tail=is_tail)
             if is_slow or is_overdue(held_s, predicted_s, attempt.number):
                 yield stage, index
 

@@ -24,8 +24,6 @@ class Attempt(msgspec.Struct, gc=False):
     holder: str | None = None
     """Incarnation of the worker that reported to hold it."""
     held_since: float = 0.0
-    n_doubled: int = 0
-    """How many were sent before because the one that was out took too long."""
 
     @property
     def since(self) -> float:
@@ -148,7 +146,7 @@ class StageRun:
         else:
             index, self._cursor = self._cursor, self._cursor + 1
         number = self._tries.get(index, 0)
-        self.out[index] = Attempt(number, now, n_doubled=self._doubled.get(index, 0))
+        self.out[index] = Attempt(number, now)
         self.first_sent = now if self.first_sent is None else self.first_sent
         return index, number
 
@@ -164,7 +162,7 @@ class StageRun:
         self.out.pop(index, None)
         self._tries[index] = self._tries.get(index, 0) + 1
         heapq.heappush(self._again, (due, index))
-        return self._tries[index] - self._doubled.get(index, 0)
+        return self._tries[index] - self.n_doubled(index)
 
     def halve(self, index: int) -> None:
         """Have the next attempt hold less at a time."""
@@ -173,7 +171,11 @@ class StageRun:
     def double(self, index: int, now: float) -> None:
         """Send a second attempt beside the one that is out, which still counts when it comes first."""
         self.retry(index, now)
-        self._doubled[index] = self._doubled.get(index, 0) + 1
+        self._doubled[index] = self.n_doubled(index) + 1
+
+    def n_doubled(self, index: int) -> int:
+        """How often an attempt was sent beside one that took too long."""
+        return self._doubled.get(index, 0)
 
     def return_unsent(self, index: int, due: float) -> None:
         """A job that did not get into the queue: try again, without counting an attempt."""
