@@ -68,14 +68,15 @@ def _final(work: Gemm | Reduce, dtype: np.dtype) -> int:
 
 
 def _streaming(work: Gemm, rect: Rect, depth: int) -> int:
-    """Two sets of panels, the tiles that fill one of them, and what the kernel holds meanwhile."""
+    """Two sets of panels (one for one panel), the tiles that fill one of them, and what the kernel holds meanwhile."""
     a, b = _dtype(work.a), _dtype(work.b)
     panels = rect.rows * depth * a.itemsize + depth * rect.cols * b.itemsize
     a_rect, b_rect = Rect(rect.row0, rect.row1, work.k0, work.k0 + depth), Rect(work.k0, work.k0 + depth, rect.col0, rect.col1)
     arriving = _fetched(work.a, a_rect) + _fetched(work.b, b_rect)
     product = np.dtype(work.product_dtype)
     kernel = _float_kernel if product.kind in "fc" else _integer_kernel
-    return 2 * panels + arriving + kernel(rect, depth, work.k1 - work.k0, a, b, product)
+    n_sets = 2 if depth < work.k1 - work.k0 else 1
+    return n_sets * panels + arriving + kernel(rect, depth, work.k1 - work.k0, a, b, product)
 
 
 def _float_kernel(rect: Rect, depth: int, k: int, a: np.dtype, b: np.dtype, product: np.dtype) -> int:

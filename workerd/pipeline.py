@@ -39,7 +39,7 @@ UNREPORTED = 20  # completions that may wait for a queue that is away before no 
 POLL_S = 2.0  # of a long poll: a drain waits for it; 1.3 million polls a month cost half a dollar
 PREFETCH_PAUSE_S = 0.05  # before a job beside one that runs is asked for, so that an idle worker's waiting poll wins
 BYE_S = 3.0  # for the last word
-SPARES_S = 60.0  # after a job's end its buffers are kept for another
+SPARES_S = 300.0  # after a job's end its buffers are kept for another: whoever tries things out comes back within minutes
 FLUSH_S = 10.0  # for the last completions on the way out
 
 

@@ -1,7 +1,7 @@
 """``C[rows, cols] = alpha * (op(A)[rows, k0:k1] @ op(B)[k0:k1, cols]) + beta * op(C)``: one block, k streamed in panels.
 
-Two sets of panel buffers: while one is multiplied, the other is filled. Each tile of the block is written once, at the
-end, after the check.
+Two sets of panel buffers, or one for one panel: while one is multiplied, the other is filled. Each tile of the block is
+written once, at the end, after the check.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ async def streamed(work: Gemm, context: Context, memory: np.ndarray | None = Non
     depth = work.k1 - work.k0
     product = await in_thread(BlockProduct, rect.rows, rect.cols, depth, a_dtype, b_dtype, dtype, context.seed, memory=memory)
     panel_k, take = max(1, min(work.panel_k, depth)), context.spares.take
-    buffers = [(take(rect.rows * panel_k, a_dtype), take(panel_k * rect.cols, b_dtype)) for _ in range(2)]
     starts = range(work.k0, work.k1, panel_k)
+    buffers = [(take(rect.rows * panel_k, a_dtype), take(panel_k * rect.cols, b_dtype)) for _ in starts[:2]]
     fetches = [partial(_fetch, work, context, (k, min(k + panel_k, work.k1)), buffers[n % 2]) for n, k in enumerate(starts)]
     async with aclosing(prefetched(fetches)) as panels:
         async for a, b in panels:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from tests.unit.worker.conftest import Bench
 from tilefleet.errors import BadInput
+from tilefleet.footprint import peak_bytes
 from tilefleet.matrix import Rect
 from tilefleet.messages import Gemm
 from workerd.budget import Budget
@@ -53,6 +55,16 @@ async def test_memory_for_a_job_comes_before_what_others_left() -> None:
         assert budget.spares.n_bytes == 800
     async with budget.hold(2000):
         assert budget.spares.n_bytes == 0
+
+
+async def test_a_product_of_one_panel_has_one_set_of_buffers(bench: Bench) -> None:
+    x = np.ones((64, 96))
+    a, b = await bench.put("a", x), await bench.put("b", x.T.copy())
+    work = Gemm(a, b, bench.ref("out", (64, 64), "float64"), Rect(0, 32, 0, 48), 0, 96, 96, "float64")
+    await bench.run(work)
+    assert bench.around.spares.n_bytes == 8 * (32 * 96 + 96 * 48 + 32 * 48)
+    halves = msgspec.structs.replace(work, panel_k=95)
+    assert peak_bytes(halves) - peak_bytes(work) > 8 * 80 * 90
 
 
 async def test_a_product_that_fails_leaves_nothing(bench: Bench) -> None:
