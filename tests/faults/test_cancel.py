@@ -28,7 +28,7 @@ B = np.random.default_rng(2).integers(-9, 9, (260, 280))
 LONG = np.random.default_rng(3).integers(-9, 9, (20, 400_000)).astype(np.float32)  # so long that the sum is split
 WORKERS = ("w1", "w2")
 NO_LEFTOVER = re.compile(
-    "^fleet/(leader|control)/|/tilefleet/owner/|^fleet/operations/[^/]+/(record.json|cancel.json|plan/|status/)"
+    "^fleet/(leader/|control/|probe-)|/tilefleet/owner/|^fleet/operations/[^/]+/(record.json|cancel.json|plan/|status/)"
 )
 
 FILE, ARRAY = "multiply {user}/a.csv {user}/b.npy -o {user}/out.npy", "multiply {user}/a.csv {user}/b.npy -o {user}/out.zarr"
@@ -66,7 +66,8 @@ class Scene:
         self._s3.put_object(Bucket=self._bucket, Key=f"user/{name}", Body=data)
 
     def names(self) -> set[str]:
-        """Everything in the bucket, but for who leads, whose an OUT was, and what is kept of operations that have ended."""
+        """Everything in the bucket, but for who leads, what workers measure the store by, whose an OUT was, and what is kept of
+        operations that have ended."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket)
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
         return {key for key in keys if not NO_LEFTOVER.search(key)}
