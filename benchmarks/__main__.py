@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks import places, record
 from benchmarks.catalogue import works
+from benchmarks.peers import NAMES
 from benchmarks.pool import Pool
 from benchmarks.works import Bench, Outcome, Work
 
@@ -25,17 +26,52 @@ ROUNDS, QUICK_ROUNDS = 5, 2
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("works", nargs="*", metavar="WORK", help="names, or patterns such as 'product-*'; all when none is given")
-    parser.add_argument("--rounds", type=int, help=f"of every peer in every case (default {ROUNDS}; quick: {QUICK_ROUNDS})")
+    parser.add_argument("--rounds", type=number, help=f"of every peer in every case (default {ROUNDS}; quick: {QUICK_ROUNDS})")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for five minutes in all")
-    parser.add_argument("--peers", default="", help="only these, separated by commas")
-    parser.add_argument("--sizes", default="", help="of square products, instead of the work's own: 1024,2048")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the result here; without WORK it is kept in any case")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with a full run that was stopped, from what it kept")
+    parser.add_argument("--peers", type=peers, default=(), help="only these, separated by commas")
+    parser.add_argument("--sizes", type=sizes, default=(), help="of square products, instead of the work's own: 1024,2048")
+    parser.add_argument("--json", type=place, metavar="FILE", help="keep the result here; without WORK it is kept in any case")
+    parser.add_argument("--resume", type=kept, metavar="FILE", help="go on with a full run that was stopped, from what it kept")
     parser.add_argument(
-        "--draw", type=Path, metavar="FILE", help="measure nothing: write the report and the plots of a result again"
+        "--draw", type=kept, metavar="FILE", help="measure nothing: write the report and the plots of a result again"
     )
     parser.add_argument("--list", action="store_true", help="say which works there are")
     return parser.parse_args()
+
+
+def number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    return tuple(map(number, text.split(",")))
+
+
+def peers(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in NAMES:
+            raise argparse.ArgumentTypeError(f"there is no peer {name!r}; there are {', '.join(NAMES)}")
+    return names
+
+
+def place(text: str) -> Path:
+    """Where a file can be written, known before an hour is spent."""
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is no place for a file; name one in a directory that exists")
+    return path
+
+
+def kept(text: str) -> dict[str, Any]:
+    try:
+        return record.load(Path(text))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main() -> int:
@@ -46,13 +82,12 @@ def main() -> int:
         return 0
     places.make()
     if given.draw:
-        publish(record.load(given.draw))
+        publish(given.draw)
         return 0
     chosen = choose(given.works, known)
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
-    peers, sizes = (tuple(filter(None, text.split(","))) for text in (given.peers, given.sizes))
     with Pool() as pool:
-        bench = Bench(rounds, given.quick, say, pool, peers, tuple(map(int, sizes)))
+        bench = Bench(rounds, given.quick, say, pool, given.peers, given.sizes)
         document = record.resume(given.resume, bench) if given.resume else record.begin(bench)
         path = given.json or (None if given.works else record.path_of(document))
         measure(bench, [work for work in chosen if work.name not in document["works"]], document, path)

@@ -25,12 +25,12 @@ def begin(bench: Bench) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def resume(path: Path, bench: Bench) -> dict[str, Any]:
+def resume(document: dict[str, Any], bench: Bench) -> dict[str, Any]:
     """A document to go on with. Exits with a sentence when it is not of this commit, this machine and these rounds."""
-    document, fresh = load(path), begin(bench)
+    fresh = begin(bench)
     for name in ("commit", "is_changed", "is_quick", "rounds", "machine", "versions"):
         if document[name] != fresh[name]:
-            raise SystemExit(f"{path} has another {name} than this run would have ({document[name]}, {fresh[name]}); begin anew")
+            raise SystemExit(f"it has another {name} than this run would have ({document[name]}, {fresh[name]}); begin anew")
     return document
 
 
@@ -52,8 +52,11 @@ def save(document: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A document that was kept. Raises ValueError for what is none."""
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """A document that was kept. Raises ValueError for what is none, and OSError."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        document = {}
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ValueError(f"{path} is no result of this bench of schema {SCHEMA}")
     return document

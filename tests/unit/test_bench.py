@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import compare, places, readme, record, report
+from benchmarks.__main__ import arguments
 from benchmarks.catalogue import works
 from benchmarks.children import Child, PeerFailedError, standing_still
 from benchmarks.goals import goals
@@ -108,9 +109,33 @@ def test_a_run_that_was_stopped_goes_on_where_it_is_the_same_run(tmp_path: Path)
         kept, path = record.begin(bench), tmp_path / "kept.json"
         kept["works"]["small"] = {"cases": []}
         record.save(kept, path)
-        assert record.resume(path, bench)["works"] == {"small": {"cases": []}}
+        assert record.resume(record.load(path), bench)["works"] == {"small": {"cases": []}}
         with pytest.raises(SystemExit, match="another rounds than this run would have"):
-            record.resume(path, Bench(3, True, print, pool))
+            record.resume(record.load(path), Bench(3, True, print, pool))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--rounds 0", "'0' is no number above 0"),
+        ("--sizes 1024,x", "'x' is no number above 0"),
+        ("--peers numpy,spark", "there is no peer 'spark'; there are numpy, dask-threads,"),
+        ("--json {here}/none/there.json", "is no place for a file; name one in a directory that exists"),
+        ("--draw {here}/none.json", "none.json cannot be read: No such file or directory"),
+        ("--draw {here}/other.json", "other.json is no result of this bench"),
+        ("--resume {here}/broken.json", "broken.json is no result of this bench"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_anything_is_measured(
+    given: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.json").write_text("[]")
+    (tmp_path / "broken.json").write_text('{"schema": 1, ')
+    monkeypatch.setattr("sys.argv", ["benchmarks", *given.format(here=tmp_path).split()])
+    with pytest.raises(SystemExit) as ended:
+        arguments()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_table_in_the_readme_is_that_of_the_run_in_results_md(tmp_path: Path) -> None:
