@@ -25,7 +25,7 @@ from tests.faults.queues import messages
 
 A = np.random.default_rng(1).integers(-9, 9, (300, 260))
 B = np.random.default_rng(2).integers(-9, 9, (260, 280))
-LONG = np.random.default_rng(3).integers(-9, 9, (20, 400_000)).astype(np.float32)  # so long that the sum is split
+LONG = np.random.default_rng(3).integers(-9, 9, (60, 400_000)).astype(np.float32)  # split, as 0.2 s do not bring it
 WORKERS = ("w1", "w2")
 NO_LEFTOVER = re.compile(
     "^fleet/(leader/|control/|probe-)|/tilefleet/owner/|^fleet/operations/[^/]+/(record.json|cancel.json|plan/|status/)"
