@@ -148,8 +148,10 @@ async def _make(fleet: Fleet, options: Options, shown: Display) -> Result:
         if options.is_sync and running is not None and running.did == "found" and not outcome.rolled_back:
             running = await here.ensure(fleet.config, fleet.files, fleet.store, renew=True)
             shown.tell(coordinator_text(running))
-        if not is_here and await here.stop(fleet.config, fleet.files):
+        if not is_here and (is_led := await here.hand_over(fleet.config, fleet.files, fleet.store)) is not None:
             shown.tell("stopped the coordinator of this machine: it is on a node now")
+            if not is_led:
+                shown.tell("that one does not lead yet; see 'tilefleet fleet logs'")
         if not is_here and fleet.config.nodes.transport == "ssh":
             for one in await admit_keeper(fleet, shown.watch):
                 shown.tell(f"{one.node}: the coordinator's keeper may not log in to the workers yet: {one.sentence}")

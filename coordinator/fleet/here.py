@@ -111,6 +111,21 @@ async def stop(config: Config, files: FleetFiles) -> bool:
     return True
 
 
+async def hand_over(config: Config, files: FleetFiles, store: Store) -> bool | None:
+    """``stop``, and wait until another leads; whether one does in time. None when none was running."""
+    own = leader_name(running_pid(files) or 0)
+    if not await stop(config, files):
+        return None
+    deadline = time.monotonic() + LEAD_DEADLINE_S
+    while time.monotonic() < deadline:
+        epoch = await newest_epoch(store)
+        seen = await beacon(store, epoch) if epoch else None
+        if seen is not None and seen.leader not in ("", own):
+            return True
+        await asyncio.sleep(min(POLL_S, config.coordinator.beacon.s / 4))
+    return False
+
+
 def last_words(files: FleetFiles, count: int = 5) -> list[str]:
     """The end of its log."""
     return last_lines(files.coordinator_log, count=count)

@@ -113,6 +113,25 @@ async def test_one_that_stands_by_says_for_whom(
         await here.stop(config, theirs)
 
 
+async def test_it_hands_over_to_the_one_that_stands_by(
+    config: Config, files: FleetFiles, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await here.hand_over(config, files, store) is None
+    await here.ensure(config, files, store)
+    monkeypatch.setenv("TILEFLEET_STATE", str(tmp_path / "of-somebody-else"))
+    theirs = FleetFiles(config.fleet.name)
+    try:
+        second = await here.ensure(config, theirs, store)
+        assert await here.hand_over(config, files, store)
+        seen = await beacon(store, await newest_epoch(store))
+        assert seen is not None
+        assert seen.leader == here.leader_name(second.pid)
+        monkeypatch.setattr(here, "LEAD_DEADLINE_S", 1.0)
+        assert await here.hand_over(config, theirs, store) is False
+    finally:
+        await here.stop(config, theirs)
+
+
 def test_files_are_named_as_they_are_found_from_anywhere(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     relative = msgspec.structs.replace(config, ssh=SshSection(key_file="labsuser.pem", known_hosts="~/.ssh/known_hosts"))
