@@ -106,10 +106,9 @@ async def _inventory(fleet: Fleet, *, keep_data: bool) -> Inventory:
 
 
 async def _n_open(fleet: Fleet) -> int:
-    from coordinator.runtime.leadership import beacon, newest_epoch
+    from coordinator.runtime.leadership import last_beacon
 
-    epoch = await newest_epoch(fleet.store)
-    control = await beacon(fleet.store, epoch) if epoch else None
+    control = await last_beacon(fleet.store)
     return control.n_open if control is not None else 0
 
 

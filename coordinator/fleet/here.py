@@ -23,7 +23,7 @@ import msgspec
 
 from coordinator.fleet.files import FleetFiles
 from coordinator.runtime.children import rotate, sentence_in
-from coordinator.runtime.leadership import beacon, newest_epoch
+from coordinator.runtime.leadership import last_beacon
 from tilefleet import parent
 from tilefleet.config import Config
 from tilefleet.errors import BadConfig, NotAllowed, TilefleetError, Unreachable
@@ -118,8 +118,7 @@ async def hand_over(config: Config, files: FleetFiles, store: Store) -> bool | N
         return None
     deadline = time.monotonic() + LEAD_DEADLINE_S
     while time.monotonic() < deadline:
-        epoch = await newest_epoch(store)
-        seen = await beacon(store, epoch) if epoch else None
+        seen = await last_beacon(store)
         if seen is not None and seen.leader not in ("", own):
             return True
         await asyncio.sleep(min(POLL_S, config.coordinator.beacon.s / 4))
@@ -175,12 +174,11 @@ async def _led(
     own, first_seen = leader_name(pid), dict[int, Control]()
     deadline = time.monotonic() + LEAD_DEADLINE_S
     while time.monotonic() < deadline:
-        epoch = await newest_epoch(store)
-        seen = await beacon(store, epoch) if epoch else None
+        seen = await last_beacon(store)
         if seen is not None and seen.leader:
-            if seen.leader == own and (process is not None or first_seen.setdefault(epoch, seen) != seen):
+            if seen.leader == own and (process is not None or first_seen.setdefault(seen.epoch, seen) != seen):
                 return own
-            if seen.leader != own and first_seen.setdefault(epoch, seen) != seen:
+            if seen.leader != own and first_seen.setdefault(seen.epoch, seen) != seen:
                 return seen.leader
         if (process is not None and process.poll() is not None) or running_pid(files) is None:
             raise _failure(files, log_start, await _status_of(process))

@@ -17,7 +17,7 @@ from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.observing import Ears
 from coordinator.fleet.records import FleetRecord, Machine, NodeRecord
 from coordinator.fleet.status import FleetPicture, Lead, picture
-from coordinator.runtime.leadership import beacon, newest_epoch
+from coordinator.runtime.leadership import last_beacon
 from tilefleet.errors import NotFound, TilefleetError
 from tilefleet.sqs import SqsQueue, SqsQueues
 
@@ -91,8 +91,7 @@ async def look(fleet: Fleet, ears: Ears, *, is_patient: bool = True) -> Report:
 async def _leader(fleet: Fleet, ears: Ears, *, is_patient: bool) -> Lead | None:
     if (control := await ears.listen()) is not None:
         return Lead(control, is_alive=True, since=ears.led_since)
-    epoch = await newest_epoch(fleet.store)
-    last = await beacon(fleet.store, epoch) if epoch else None
+    last = await last_beacon(fleet.store)
     beat_s = fleet.config.coordinator.beacon.s
     for _ in range(2 * WATCH_BEATS if is_patient and last is not None and last.leader else 0):
         await asyncio.sleep(beat_s / 2)

@@ -13,7 +13,7 @@ from coordinator.fleet.deciding.picture import HEARD_S, Observed, number_of
 from coordinator.fleet.node_store import NodeStore
 from coordinator.fleet.ports import Provider
 from coordinator.fleet.records import NodeRecord
-from coordinator.runtime.leadership import SILENT_BEATS, beacon, newest_epoch
+from coordinator.runtime.leadership import SILENT_BEATS, last_beacon
 from tilefleet import layout
 from tilefleet.records import Control, WorkerView
 from tilefleet.store import Store
@@ -36,8 +36,7 @@ class Ears:
     async def listen(self) -> Control | None:
         """The control object of a leader that lives; None when there is none."""
         async with self._lock:
-            epoch = await newest_epoch(self._store)
-            control = await beacon(self._store, epoch) if epoch else None
+            control = await last_beacon(self._store)
             now = time.time()
             if control is None or not control.leader:
                 self._seen = None

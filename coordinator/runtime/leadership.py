@@ -139,6 +139,12 @@ async def beacon(store: Store, epoch: int) -> Control | None:
         return None
 
 
+async def last_beacon(store: Store) -> Control | None:
+    """What the latest leader said last, which may have ended since; None when none has said anything that can be read."""
+    epoch = await newest_epoch(store)
+    return await beacon(store, epoch) if epoch else None
+
+
 async def _forget_old(store: Store, epoch: int) -> None:
     """Old epochs and beacons say nothing any more; the last few stay for whoever is reading them."""
     for prefix in (layout.LEADER, layout.CONTROL):

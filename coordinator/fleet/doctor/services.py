@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from coordinator.fleet.doctor.findings import Finding, failure, of_error, ok, warning
 from coordinator.fleet.doctor.judgements import services as judge
 from coordinator.fleet.setup.release import pack
-from coordinator.runtime.leadership import beacon, newest_epoch
+from coordinator.runtime.leadership import last_beacon
 from tilefleet import aws
 from tilefleet.config import Config
 from tilefleet.errors import NotAllowed, NotFound, TilefleetError
@@ -164,8 +164,7 @@ async def fleet(config: Config) -> list[Finding]:
     """Versions of a fleet that is up, by its leader's beacon."""
     place = Stores(config.store).open(config.store.url)
     try:
-        epoch = await newest_epoch(place)
-        control = await beacon(place, epoch) if epoch else None
+        control = await last_beacon(place)
     except NotFound:
         control = None
     except TilefleetError as error:
